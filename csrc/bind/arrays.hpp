@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// NumPy arrays -> pointers and element strides. The front end has checked shapes and types with its own, worded errors;
+// what is checked again here guards the memory.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "../drivers/call.hpp"
+
+namespace reparam::bind {
+
+namespace py = pybind11;
+
+inline int event_rank(const OperandSpec& spec) {
+  switch (spec.kind) {
+    case Kind::scalar: return 0;
+    case Kind::vector:
+    case Kind::packed: return 1;
+    default: return 2;
+  }
+}
+
+inline int64_t event_size(const OperandSpec& spec, const int64_t* extent, int dim) {
+  const int64_t n = extent[spec.symbol[0]];
+  if (spec.kind == Kind::packed) return n * (n + 1) / 2;
+  return spec.kind == Kind::rows && dim == 1 ? extent[spec.symbol[1]] : n;
+}
+
+inline int64_t item_size(Item item, bool is_double) {
+  return item == Item::real ? (is_double ? 8 : 4) : item == Item::u8 ? 8 : 4;
+}
+
+// Batch dims are lined up on the right by NumPy's rule; a dim of length 1 or a missing one has stride 0.
+inline void read_batch(const py::array& array, int batch_rank, const Call& call, int64_t item, OperandData& out) {
+  for (int k = 0; k < batch_rank; ++k) {
+    const int at = call.rank - batch_rank + k;
+    if (at < 0) throw py::value_error("operand has more batch dims than the call");
+    const int64_t size = array.shape(k), stride = array.strides(k);
+    if (size != 1 && size != call.shape[at]) throw py::value_error("batch dims do not broadcast");
+    if (stride % item != 0) throw py::value_error("strides must be whole elements");
+    out.batch_stride[at] = size == 1 ? 0 : stride / item;
+  }
+}
+
+inline OperandData read_array(const py::array& array, const OperandSpec& spec, const Call& call, bool is_double,
+                              bool writes) {
+  OperandData out;
+  const int64_t item = item_size(spec.item, is_double);
+  const char kind = array.dtype().kind();
+  const bool right_kind = spec.item == Item::real ? kind == 'f' : spec.item == Item::i4 ? kind == 'i' : kind == 'u';
+  if (!right_kind || array.itemsize() != item) throw py::type_error("operand has the wrong element type");
+  if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) || (writes && !array.writeable()))
+    throw py::value_error("operand is not aligned, or not writeable where it must be");
+  const int events = event_rank(spec), batch = static_cast<int>(array.ndim()) - events;
+  if (batch < 0) throw py::value_error("operand has too few dims");
+  read_batch(array, batch, call, item, out);
+  for (int k = 0; k < events; ++k) {
+    if (array.shape(batch + k) != event_size(spec, call.extent, k)) throw py::value_error("event dims do not fit");
+    if (array.strides(batch + k) % item != 0) throw py::value_error("strides must be whole elements");
+    out.event_stride[k] = array.strides(batch + k) / item;
+  }
+  out.data = static_cast<char*>(const_cast<void*>(array.data()));
+  return out;
+}
+
+}  // namespace reparam::bind

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// The extension module reparam._core: the table of native ops, and one entry that runs any of them.
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "../arch/registry.hpp"
+#include "../drivers/run.hpp"
+#include "../drivers/threads.hpp"
+#include "arrays.hpp"
+
+namespace py = pybind11;
+using namespace reparam;
+
+namespace {
+
+const Arch& find_arch(const std::string& name) {
+  for (int i = 0; i < kArchCount; ++i)
+    if (name == kArchs[i].name && kArchs[i].usable()) return kArchs[i];
+  throw py::value_error("unknown or unusable ISA " + name);
+}
+
+const OpKernels& find_op(const Arch& arch, const std::string& name) {
+  for (int i = 0; i < kOpCount; ++i)
+    if (name == arch.ops[i]->name) return *arch.ops[i];
+  throw py::value_error("no native op " + name);
+}
+
+void read_sizes(Call& call, const PassSpec& pass, const std::vector<int64_t>& batch_shape, const std::vector<int64_t>& extents) {
+  if (batch_shape.size() > kMaxRank) throw py::value_error("more than " + std::to_string(kMaxRank) + " batch dims");
+  if (extents.size() != static_cast<size_t>(pass.symbols)) throw py::value_error("wrong number of extents");
+  call.rank = static_cast<int>(batch_shape.size());
+  for (size_t k = 0; k < batch_shape.size(); ++k) call.shape[k] = batch_shape[k];
+  for (size_t k = 0; k < extents.size(); ++k) call.extent[k] = extents[k];
+}
+
+// A Draw stands as (key, index): index holds the stream of each event.
+OperandData read_draw(Call& call, const py::tuple& draw) {
+  static constexpr OperandSpec stream{Kind::scalar, Item::u8, {-1, -1}, false};
+  call.draw_key = draw[0].cast<uint64_t>();
+  OperandData out = bind::read_array(py::reinterpret_borrow<py::array>(draw[1]), stream, call, false, false);
+  out.drawn = true;
+  return out;
+}
+
+void run(const std::string& op_name, bool vjp, const std::string& isa, const std::string& dtype,
+         const std::vector<int64_t>& batch_shape, const std::vector<int64_t>& extents, const py::list& operands,
+         const std::vector<double>& attributes, int num_threads) {
+  const OpKernels& op = find_op(find_arch(isa), op_name);
+  const bool is_double = dtype == "float64";
+  if (!is_double && dtype != "float32") throw py::type_error("dtype must be float32 or float64");
+  const PassSpec& pass = op.pass[vjp];
+  if (!op.kernel[vjp][is_double].run) throw py::value_error(op_name + " has no such pass");
+  if (operands.size() != static_cast<size_t>(pass.count)) throw py::value_error("wrong number of operands");
+  Call call;
+  read_sizes(call, pass, batch_shape, extents);
+  call.attributes = attributes.data();
+  for (int i = 0; i < pass.count; ++i) {
+    const py::handle item = operands[static_cast<size_t>(i)];
+    if (item.is_none() && pass.writes[i]) continue;
+    if (py::isinstance<py::tuple>(item) && pass.operand[i].kind == Kind::rows)
+      call.operand[i] = read_draw(call, py::reinterpret_borrow<py::tuple>(item));
+    else if (py::isinstance<py::array>(item))
+      call.operand[i] = bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double, pass.writes[i]);
+    else
+      throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
+  }
+  const py::gil_scoped_release nogil;
+  run_on_cpu(op, vjp, is_double, call, num_threads);
+}
+
+py::dict table() {
+  py::dict out;
+  for (int i = 0; i < kOpCount; ++i) {
+    const OpKernels& op = *kArchs[0].ops[i];
+    out[op.name] = py::make_tuple(op.signature, op.attributes, op.has_vjp, op.vjp_from_outputs ? "outputs" : "inputs");
+  }
+  return out;
+}
+
+py::tuple isas() {
+  py::list names;
+  for (int i = 0; i < kArchCount; ++i)
+    if (kArchs[i].usable()) names.append(kArchs[i].name);
+  return py::tuple(names);
+}
+
+std::string default_isa() {
+  std::string best;
+  for (int i = 0; i < kArchCount; ++i)
+    if (kArchs[i].chosen_by_itself && kArchs[i].usable()) best = kArchs[i].name;
+  return best;
+}
+
+py::dict stats() {
+  const ThreadStats s = thread_stats();
+  py::dict out;
+  out["workers"] = s.workers;
+  out["jobs"] = s.jobs;
+  out["max_threads_seen"] = s.most_threads_seen;
+  return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.def("run", &run);
+  m.def("table", &table);
+  m.def("isas", &isas);
+  m.def("default_isa", &default_isa);
+  m.def("thread_stats", &stats);
+  m.attr("compiler") = REPARAM_COMPILER;
+  m.attr("version") = REPARAM_VERSION;
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// The attribute macros of the kernels, and nothing else. No other file but drivers/cuda.cuh may look at __CUDACC__.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+// The build names the namespace of each copy of the kernels (scalar, avx2, avx512, wide, neon), so that code
+// compiled for one instruction set can never be picked by the linker for another.
+#ifndef REPARAM_ARCH
+#define REPARAM_ARCH scalar
+#endif
+
+#ifdef __CUDACC__
+#define REPARAM_HD __host__ __device__ __forceinline__
+#define REPARAM_UNROLL _Pragma("unroll")
+#else
+#define REPARAM_HD inline __attribute__((always_inline))
+#define REPARAM_UNROLL
+#endif

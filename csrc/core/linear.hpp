@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// Small linear algebra over packed lower factors that several ops share.
+#pragma once
+#include "lanes.hpp"
+#include "math.hpp"
+#include "view.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+inline constexpr double kHalfLog2Pi = 0.91893853320467274178;  // log(2 pi) / 2
+
+template <class V>
+REPARAM_HD V constant(double x) { return V(static_cast<ElementOf<V>>(x)); }
+
+template <class V>
+REPARAM_HD V quiet_nan() { return V(static_cast<ElementOf<V>>(__builtin_nan(""))); }
+
+// x where it is a scale, that is > 0; NaN elsewhere (the failure contract: never `<= 0`, which lets NaN pass).
+template <class V>
+REPARAM_HD V positive(V x) { return select(x > constant<V>(0), x, quiet_nan<V>()); }
+
+// 0 where every scale is > 0, NaN elsewhere: added to an output, it poisons that event and no other.
+template <class V>
+REPARAM_HD V poison_unless_positive(int64_t d, Vec<const V> scale_diag) {
+  V sum = constant<V>(0);
+  for (int64_t i = 0; i < d; ++i) sum = select(scale_diag[i] > constant<V>(0), sum, quiet_nan<V>());
+  return sum;
+}
+template <class V>
+REPARAM_HD V poison_unless_positive(int64_t d, Tril<const V> scale_tril) {
+  V sum = constant<V>(0);
+  for (int64_t i = 0; i < d; ++i) sum = select(scale_tril(i, i) > constant<V>(0), sum, quiet_nan<V>());
+  return sum;
+}
+
+template <class V>
+REPARAM_HD V log_det(int64_t d, Vec<const V> scale_diag) {  // sum_i log scale_i, NaN unless all are > 0
+  V sum = constant<V>(0);
+  for (int64_t i = 0; i < d; ++i) sum = sum + log(positive(scale_diag[i]));
+  return sum;
+}
+template <class V>
+REPARAM_HD V log_det(int64_t d, Tril<const V> scale_tril) {  // sum_i log L_ii, NaN unless all are > 0
+  V sum = constant<V>(0);
+  for (int64_t i = 0; i < d; ++i) sum = sum + log(positive(scale_tril(i, i)));
+  return sum;
+}
+
+template <class V>
+REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
+  V sum = constant<V>(0);
+  for (int64_t i = 0; i < n; ++i) sum = mul_add(x[i], x[i], sum);
+  return sum;
+}
+
+// x <- L^-1 x. Column by column: the updates of one column are independent of each other.
+template <class V>
+REPARAM_HD void solve_lower(int64_t d, Tril<const V> l, Vec<V> x) {
+  for (int64_t k = 0; k < d; ++k) {
+    x[k] = x[k] / l(k, k);
+    const V minus = -x[k];
+    for (int64_t i = k + 1; i < d; ++i) x[i] = mul_add(l(i, k), minus, x[i]);
+  }
+}
+
+// x <- L^-T x.
+template <class V>
+REPARAM_HD void solve_lower_transposed(int64_t d, Tril<const V> l, Vec<V> x) {
+  for (int64_t i = d - 1; i >= 0; --i) {
+    x[i] = x[i] / l(i, i);
+    const V minus = -x[i];
+    for (int64_t k = 0; k < i; ++k) x[k] = mul_add(l(i, k), minus, x[k]);
+  }
+}
+
+// y <- L x + y. Row by row, four rows at a time so that their chains of sums overlap.
+template <class V>
+REPARAM_HD void multiply_lower(int64_t d, Tril<const V> l, Vec<const V> x, Vec<V> y) {
+  int64_t i = 0;
+  for (; i + 4 <= d; i += 4) {
+    const V *r0 = l.row(i), *r1 = l.row(i + 1), *r2 = l.row(i + 2), *r3 = l.row(i + 3);
+    V y0 = y[i], y1 = y[i + 1], y2 = y[i + 2], y3 = y[i + 3];
+    for (int64_t j = 0; j <= i; ++j) {
+      y0 = mul_add(r0[j], x[j], y0);
+      y1 = mul_add(r1[j], x[j], y1);
+      y2 = mul_add(r2[j], x[j], y2);
+      y3 = mul_add(r3[j], x[j], y3);
+    }
+    y1 = mul_add(r1[i + 1], x[i + 1], y1);
+    y2 = mul_add(r2[i + 2], x[i + 2], mul_add(r2[i + 1], x[i + 1], y2));
+    y3 = mul_add(r3[i + 3], x[i + 3], mul_add(r3[i + 2], x[i + 2], mul_add(r3[i + 1], x[i + 1], y3)));
+    y[i] = y0, y[i + 1] = y1, y[i + 2] = y2, y[i + 3] = y3;
+  }
+  for (; i < d; ++i)
+    for (int64_t j = 0; j <= i; ++j) y[i] = mul_add(l(i, j), x[j], y[i]);
+}
+
+// y <- L^T x + y.
+template <class V>
+REPARAM_HD void multiply_lower_transposed(int64_t d, Tril<const V> l, Vec<const V> x, Vec<V> y) {
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t j = 0; j <= i; ++j) y[j] = mul_add(l(i, j), x[i], y[j]);
+}
+
+// out <- tril(a b^T).
+template <class V>
+REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> out) {
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t j = 0; j <= i; ++j) out(i, j) = a[i] * b[j];
+}
+
+template <class V>
+REPARAM_HD Vec<const V> as_const(Vec<V> x) { return {x.first}; }
+
+}  // namespace reparam::REPARAM_ARCH

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// What a body sees of its operands: values of V (one event per lane), already packed by the driver.
+#pragma once
+#include "extent.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+template <class V>
+struct Scalar {  // []
+  V* value;
+  REPARAM_HD V& operator()() const { return *value; }
+};
+
+template <class V>
+struct Vec {  // [n]
+  V* first;
+  REPARAM_HD V& operator[](int64_t i) const { return first[i]; }
+};
+
+template <class V>
+struct Tril {  // [d, d] below and on the diagonal, row-major packed (the order of numpy.tril_indices)
+  V* first;
+  REPARAM_HD V& operator()(int64_t i, int64_t j) const { return first[triangle(i) + j]; }
+  REPARAM_HD V* row(int64_t i) const { return first + triangle(i); }
+};
+
+// [m, n], read row by row: `row(i)` packs row i on demand into one buffer, valid until the next call. A source that
+// is made rather than stored (the noise of a Draw) has the same interface, so a body cannot tell them apart.
+template <class V, class Source>
+struct Rows {
+  Source* source;
+  REPARAM_HD Vec<const V> row(int64_t i) const { return {source->row(i)}; }
+};
+
+}  // namespace reparam::REPARAM_ARCH

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: MIT
+// Runs a body over a range of events: packs W events, calls the body once, unpacks. Knows loops and layouts, no formula.
+// The tail is padded with copies of the last event, so there is no second code path.
+#pragma once
+#include "../core/rows.hpp"
+#include "call.hpp"
+#include "pack.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+// What an op states about itself, with defaults for what it leaves out.
+template <class Op>
+struct OpTraits {
+  static consteval bool has_vjp() {
+    if constexpr (requires { Op::has_vjp; }) return Op::has_vjp;
+    else return true;
+  }
+  static consteval bool vjp_from_outputs() {
+    if constexpr (requires { Op::vjp_from_outputs; }) return Op::vjp_from_outputs;
+    else return false;
+  }
+  static consteval const char* attributes() {
+    if constexpr (requires { Op::attributes; }) return Op::attributes;
+    else return "";
+  }
+  static consteval PassSpec pass(bool vjp) {
+    return vjp && !has_vjp() ? PassSpec{} : make_pass(Op::signature, vjp, vjp_from_outputs());
+  }
+};
+
+template <class Op, bool kVjp>
+struct PassOf {
+  static consteval PassSpec spec() { return OpTraits<Op>::pass(kVjp); }
+  static consteval int count() { return spec().count; }
+  static consteval OperandSpec operand(int i) { return spec().operand[i]; }
+};
+
+// The C++ type of one element in memory and of one lane value, per operand.
+template <class T, Item kItem>
+struct ItemType { using type = T; };
+template <class T>
+struct ItemType<T, Item::i4> { using type = int32_t; };
+template <class T>
+struct ItemType<T, Item::u4> { using type = uint32_t; };
+template <class T>
+struct ItemType<T, Item::u8> { using type = uint64_t; };
+template <class V, Item kItem>
+struct LaneItem { using type = V; };  // an int32 output is computed in V and converted when it is stored
+template <class V>
+struct LaneItem<V, Item::u4> { using type = LanesWith<V, uint32_t>; };
+template <class V>
+struct LaneItem<V, Item::u8> { using type = LanesWith<V, uint64_t>; };
+
+REPARAM_HD constexpr int64_t packed_values(OperandSpec spec, const int64_t* extent) {
+  switch (spec.kind) {
+    case Kind::scalar: return 1;
+    case Kind::vector: return extent[spec.symbol[0]];
+    case Kind::rows: return row_buffer_values(extent[spec.symbol[1]]);
+    default: return triangle(extent[spec.symbol[0]]);
+  }
+}
+
+REPARAM_HD constexpr int64_t aligned(int64_t bytes) { return (bytes + 63) & ~int64_t{63}; }
+
+// Where the lanes of the current pack stand: event `lane` of operand `i` begins at `at[i][lane]`.
+template <int kCount, int W>
+struct Position {
+  int64_t index[kMaxRank];
+  int64_t at[kCount][W];
+  int64_t loaded[kCount];  // where a broadcast operand was loaded from, -1 where it must be loaded again
+  int count;               // lanes in use
+  bool one_row;            // all lanes in one innermost row
+};
+
+template <class V>
+struct RowSource {
+  const ElementOf<V>* data;
+  const int64_t* at;
+  int64_t stride[2];
+  int64_t length;
+  V* buffer;
+  bool same_event, drawn;
+  Key key;
+  LanesWith<V, uint64_t> stream;
+  REPARAM_HD const V* row(int64_t i) const {
+    if (drawn) return draw_row<V>(key, stream, i, length, buffer);
+    load_run(buffer, data + i * stride[0], at, same_event, length, stride[1], length);
+    return buffer;
+  }
+};
+
+template <class Op, class T, bool kVjp, class N>
+struct Pack {
+  using V = typename NativeLanes<T>::type;
+  using Pass = PassOf<Op, kVjp>;
+  static constexpr int W = LaneTraits<V>::width;
+  static constexpr int kCount = Pass::count();
+  template <int I>
+  using Element = typename ItemType<T, Pass::operand(I).item>::type;
+  template <int I>
+  using Value = typename LaneItem<V, Pass::operand(I).item>::type;
+
+  const Call& call;
+  char* buffer[kCount];
+  T* sums[kCount];  // 8 partial sums per value of a reduced output
+  RowSource<V> source[kCount];
+  V* dense;
+  V* scratch;
+  Position<kCount, W> position;
+
+  static REPARAM_HD int64_t scratch_values(const Call& call) {
+    if constexpr (requires { Op::scratch_values(call.extent); }) return Op::scratch_values(call.extent);
+    else return 0;
+  }
+  static REPARAM_HD int64_t dense_values(const Call& call) {
+    int64_t most = 0;
+    const PassSpec pass = Pass::spec();
+    for (int i = 0; i < kCount; ++i) {
+      const Kind kind = pass.operand[i].kind;
+      const int64_t d = call.extent[pass.operand[i].symbol[0] < 0 ? 0 : pass.operand[i].symbol[0]];
+      const int64_t values = d < W ? d * d : d;
+      if ((kind == Kind::tril || kind == Kind::symmetric) && values > most) most = values;
+    }
+    return most;
+  }
+
+  // Lays the buffers out from `arena`, or only counts the bytes where it is null.
+  static REPARAM_HD int64_t lay_out(const Call& call, Pack* pack, char* arena) {
+    const PassSpec pass = Pass::spec();
+    int64_t bytes = 0;
+    for (int i = 0; i < kCount; ++i) {
+      const int64_t values = packed_values(pass.operand[i], call.extent);
+      const Item item = pass.operand[i].item;
+      const int64_t size = item == Item::u8 ? 8 * W : item == Item::u4 ? 4 * W : static_cast<int64_t>(sizeof(V));
+      if (pack) pack->buffer[i] = arena + bytes;
+      bytes += aligned(values * size);
+      if (!pass.writes[i] || !call.operand[i].reduced) continue;
+      if (pack) pack->sums[i] = reinterpret_cast<T*>(arena + bytes);
+      bytes += aligned(values * 8 * static_cast<int64_t>(sizeof(T)));
+    }
+    if (pack) pack->dense = reinterpret_cast<V*>(arena + bytes);
+    bytes += aligned(dense_values(call) * static_cast<int64_t>(sizeof(V)));
+    if (pack) pack->scratch = reinterpret_cast<V*>(arena + bytes);
+    return bytes + aligned(scratch_values(call) * static_cast<int64_t>(sizeof(V)));
+  }
+
+  REPARAM_HD void seek(int64_t event) {
+    for (int k = call.rank - 1; k >= 0; --k) {
+      position.index[k] = event % call.shape[k];
+      event /= call.shape[k];
+    }
+    for (int i = 0; i < kCount; ++i) position.loaded[i] = -1;
+  }
+
+  REPARAM_HD void advance(int64_t by) {
+    for (int k = call.rank - 1; k >= 0 && by; --k) {
+      const int64_t moved = position.index[k] + by;
+      if (moved < call.shape[k]) {
+        position.index[k] = moved;
+        return;
+      }
+      position.index[k] = moved % call.shape[k];
+      by = moved / call.shape[k];
+    }
+  }
+
+  REPARAM_HD int64_t offset(int i) const {
+    int64_t sum = 0;
+    for (int k = 0; k < call.rank; ++k) sum += position.index[k] * call.operand[i].batch_stride[k];
+    return sum;
+  }
+
+  // Finds the lanes of the next pack of at most `left` events and moves past them.
+  REPARAM_HD void place(int64_t left) {
+    position.count = static_cast<int>(left < W ? left : W);
+    const int last = call.rank - 1;
+    position.one_row = last < 0 || position.index[last] + position.count <= call.shape[last];
+    if (position.one_row) {
+      for (int i = 0; i < kCount; ++i) {
+        const int64_t first = offset(i), step = last < 0 ? 0 : call.operand[i].batch_stride[last];
+        for (int lane = 0; lane < W; ++lane)
+          position.at[i][lane] = first + step * (lane < position.count ? lane : position.count - 1);
+      }
+      advance(position.count);
+      return;
+    }
+    for (int lane = 0; lane < W; ++lane) {
+      for (int i = 0; i < kCount; ++i)
+        position.at[i][lane] = lane < position.count ? offset(i) : position.at[i][position.count - 1];
+      if (lane < position.count) advance(1);
+    }
+  }
+
+  REPARAM_HD int64_t step(int i) const { return call.rank == 0 ? 0 : call.operand[i].batch_stride[call.rank - 1]; }
+
+  template <int I>
+  REPARAM_HD void load() {
+    constexpr OperandSpec spec = Pass::operand(I);
+    const OperandData& operand = call.operand[I];
+    const int64_t* at = position.at[I];
+    const bool same_event = position.one_row && step(I) == 0;
+    if constexpr (spec.kind == Kind::rows) {
+      source[I] = {reinterpret_cast<const T*>(operand.data), at, {operand.event_stride[0], operand.event_stride[1]},
+                   call.extent[spec.symbol[1]], reinterpret_cast<V*>(buffer[I]), same_event, operand.drawn,
+                   {static_cast<uint32_t>(call.draw_key), static_cast<uint32_t>(call.draw_key >> 32)}, {}};
+      if (operand.drawn)
+        source[I].stream = gather<LanesWith<V, uint64_t>>(reinterpret_cast<const uint64_t*>(operand.data), at);
+    } else {
+      auto* to = reinterpret_cast<Value<I>*>(buffer[I]);
+      const auto* data = reinterpret_cast<const Element<I>*>(operand.data);
+      if (same_event && position.loaded[I] == at[0]) return;
+      position.loaded[I] = same_event ? at[0] : -1;
+      if constexpr (spec.kind == Kind::scalar) {
+        if (position.one_row && step(I) == 1 && position.count == W) *to = load_unaligned<Value<I>>(data + at[0]);
+        else *to = gather<Value<I>>(data, at);
+      } else if constexpr (spec.kind == Kind::vector) {
+        const int64_t n = call.extent[spec.symbol[0]];
+        load_run(to, data, at, same_event, n, operand.event_stride[0], n);
+      } else if constexpr (spec.kind == Kind::packed) {
+        const int64_t n = triangle(call.extent[spec.symbol[0]]);
+        load_run(to, data, at, same_event, n, operand.event_stride[0], n);
+      } else {
+        load_lower(Tril<V>{to}, dense, data, at, same_event, call.extent[spec.symbol[0]], operand.event_stride);
+      }
+    }
+  }
+
+  template <int I>
+  REPARAM_HD void store() {
+    constexpr OperandSpec spec = Pass::operand(I);
+    const OperandData& operand = call.operand[I];
+    if (!operand.data) return;
+    const int64_t* at = position.at[I];
+    auto* data = reinterpret_cast<Element<I>*>(operand.data);
+    auto* from = reinterpret_cast<Value<I>*>(buffer[I]);
+    if constexpr (spec.kind == Kind::scalar) {
+      if constexpr (W > 1 && sizeof(Element<I>) * W == sizeof(Value<I>) && spec.item != Item::i4)
+        if (position.one_row && step(I) == 1 && position.count == W) {
+          __builtin_memcpy(data + at[0], from, sizeof(Value<I>));
+          return;
+        }
+      scatter(data, at, position.count, *from);
+    } else if constexpr (spec.kind == Kind::vector || spec.kind == Kind::packed) {
+      const int64_t n = packed_values(spec, call.extent);
+      store_run(data, at, position.count, from, n, operand.event_stride[0]);
+    } else {
+      store_lower(data, at, position.count, dense, Tril<V>{from}, call.extent[spec.symbol[0]], operand.event_stride,
+                  spec.kind == Kind::symmetric);
+    }
+  }
+
+  // Adds the lanes of one pack, terms `term`, `term` + 1, ... of a block, to the 8 partial sums of each value.
+  template <int I>
+  REPARAM_HD void accumulate(int64_t term) {
+    constexpr int kLanes = W < 8 ? W : 8;
+    V* from = reinterpret_cast<V*>(buffer[I]);
+    const int64_t n = packed_values(Pass::operand(I), call.extent);
+    for (int64_t j = 0; j < n; ++j) {
+      V v = from[j];
+      if constexpr (W == 1) {
+        sums[I][j * 8 + term % 8] += v;
+      } else {
+        for (int lane = position.count; lane < W; ++lane) v.set(lane, T(0));
+        for (int half = 0; half < W; half += kLanes) {
+          T* sum = sums[I] + j * 8 + (W < 8 ? term % 8 : 0);
+          Lanes<T, kLanes> total = load_unaligned<Lanes<T, kLanes>>(sum), part;
+          __builtin_memcpy(&part, reinterpret_cast<T*>(&v) + half, sizeof part);
+          total = total + part;
+          __builtin_memcpy(sum, &total, sizeof total);
+        }
+      }
+    }
+  }
+
+  // Joins the 8 partial sums as a balanced tree.
+  template <int I>
+  REPARAM_HD void join(T* to) {
+    const int64_t n = packed_values(Pass::operand(I), call.extent);
+    for (int64_t j = 0; j < n; ++j) {
+      const T* s = sums[I] + j * 8;
+      to[j] = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    }
+  }
+
+  template <int I>
+  REPARAM_HD auto view() {
+    constexpr OperandSpec spec = Pass::operand(I);
+    constexpr bool writes = Pass::spec().writes[I];
+    if constexpr (spec.kind == Kind::rows) {
+      return Rows<V, RowSource<V>>{&source[I]};
+    } else if constexpr (writes) {
+      auto* p = reinterpret_cast<Value<I>*>(buffer[I]);
+      if constexpr (spec.kind == Kind::scalar) return Scalar<Value<I>>{p};
+      else if constexpr (spec.kind == Kind::vector) return Vec<Value<I>>{p};
+      else return Tril<Value<I>>{p};
+    } else {
+      auto* p = reinterpret_cast<const Value<I>*>(buffer[I]);
+      if constexpr (spec.kind == Kind::scalar) return Scalar<const Value<I>>{p};
+      else if constexpr (spec.kind == Kind::vector) return Vec<const Value<I>>{p};
+      else return Tril<const Value<I>>{p};
+    }
+  }
+
+  template <int... S, class... Rest>
+  REPARAM_HD void call_body(Indices<S...>, Rest... rest) {
+    if constexpr (kVjp) Op::template vjp<V>(N(call.extent[S])..., rest...);
+    else Op::template forward<V>(N(call.extent[S])..., rest...);
+  }
+
+  // The body's arguments: extents, then attributes and scratch where the op has them, then the operands.
+  template <int... I>
+  REPARAM_HD void compute(Indices<I...>) {
+    constexpr indices<Pass::spec().symbols> extents;
+    constexpr bool attributes = requires { Op::attributes; };
+    constexpr bool has_scratch = requires { Op::scratch_values(call.extent); };
+    if constexpr (attributes && has_scratch) call_body(extents, call.attributes, Vec<V>{scratch}, view<I>()...);
+    else if constexpr (attributes) call_body(extents, call.attributes, view<I>()...);
+    else if constexpr (has_scratch) call_body(extents, Vec<V>{scratch}, view<I>()...);
+    else call_body(extents, view<I>()...);
+  }
+
+  template <int I>
+  REPARAM_HD void begin(bool reduce) {
+    if (!reduce || !call.operand[I].reduced) return;
+    const int64_t n = packed_values(Pass::operand(I), call.extent) * 8;
+    for (int64_t j = 0; j < n; ++j) sums[I][j] = T(0);
+  }
+
+  template <int I>
+  REPARAM_HD void put(bool reduce, int64_t term) {
+    if constexpr (Pass::spec().writes[I]) {
+      if constexpr (Pass::operand(I).item == Item::real)
+        if (call.operand[I].reduced) {
+          if (reduce && call.operand[I].data) accumulate<I>(term);
+          return;
+        }
+      store<I>();
+    }
+  }
+
+  template <int... I>
+  REPARAM_HD void run(int64_t first, int64_t end, void* const* partials, Indices<I...> all) {
+    const bool reduce = partials != nullptr;
+    ((Pass::spec().writes[I] ? begin<I>(reduce) : void()), ...);
+    seek(first);
+    for (int64_t event = first; event < end; event += W) {
+      place(end - event);
+      ((Pass::spec().reads[I] ? load<I>() : void()), ...);
+      compute(all);
+      (put<I>(reduce, event - first), ...);
+    }
+    if (reduce) ((Pass::spec().writes[I] && call.operand[I].reduced && partials[I] ? join<I>(static_cast<T*>(partials[I])) : void()), ...);
+  }
+};
+
+template <class Op, class T, bool kVjp, class N>
+static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena, void* const* partials) {
+  using P = Pack<Op, T, kVjp, N>;
+  P pack{call, {}, {}, {}, nullptr, nullptr, {}};
+  P::lay_out(call, &pack, arena);
+  pack.run(begin, end, partials, indices<P::kCount>{});
+}
+
+template <class Op, class T, bool kVjp>
+static int64_t arena_bytes(const Call& call) {
+  return Pack<Op, T, kVjp, Dynamic>::lay_out(call, nullptr, nullptr);
+}
+
+}  // namespace reparam::REPARAM_ARCH

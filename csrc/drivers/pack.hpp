@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// Packing: events as they lie in memory <-> one event per lane. The only place where data crosses lanes.
+// `at[lane]` is where each lane's event begins, in elements. The loops are functions of their own (a call for each
+// operand and pack is not seen in the time; inlined, they were four fifths of the code) and static, as the law of
+// linkage asks.
+#pragma once
+#include "../core/lanes.hpp"
+#include "../core/view.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct IndicesUpTo : IndicesUpTo<N - 1, N - 1, I...> {};
+template <int... I>
+struct IndicesUpTo<0, I...> { using type = Indices<I...>; };
+template <int N>
+using indices = typename IndicesUpTo<N>::type;
+
+// Swaps bit H of the row number with bit H of the lane number in a pair of rows.
+template <int H, class T, int W, int... I>
+REPARAM_HD void exchange(Lanes<T, W>& a, Lanes<T, W>& b, Indices<I...>) {
+  const auto low = __builtin_shufflevector(a.raw, b.raw, ((I & H) ? I - H + W : I)...);
+  const auto high = __builtin_shufflevector(a.raw, b.raw, ((I & H) ? I + W : I + H)...);
+  a.raw = low;
+  b.raw = high;
+}
+
+template <int H, class T, int W>
+REPARAM_HD void transpose_stages(Lanes<T, W>* rows) {
+  if constexpr (H > 0) {
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i)
+      if (!(i & H)) exchange<H>(rows[i], rows[i + H], indices<W>{});
+    transpose_stages<H / 2>(rows);
+  }
+}
+
+// W x W transpose in registers.
+template <class T, int W>
+REPARAM_HD void transpose(Lanes<T, W>* rows) { transpose_stages<W / 2>(rows); }
+
+template <class V, class T>
+REPARAM_HD V load_unaligned(const T* from) {
+  V v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V, class T>
+REPARAM_HD V gather(const T* data, const int64_t* at) {
+  if constexpr (LaneTraits<V>::width == 1) {
+    return data[at[0]];
+  } else {
+    V v;
+    for (int lane = 0; lane < LaneTraits<V>::width; ++lane) v.set(lane, data[at[lane]]);
+    return v;
+  }
+}
+
+template <class V, class T>
+REPARAM_HD void scatter(T* data, const int64_t* at, int count, V v) {
+  if constexpr (LaneTraits<V>::width == 1) {
+    data[at[0]] = static_cast<T>(v);
+  } else {
+    for (int lane = 0; lane < count; ++lane) data[at[lane]] = static_cast<T>(v[lane]);
+  }
+}
+
+// Packs elements 0..n-1 (spaced by `stride`) of each lane's event into to[0..n). `readable` >= n elements of the event
+// may be touched, so that a short row can be loaded as one full vector; a tail is an overlapping load, never a mask
+// (masked AVX2 accesses cost 12 cycles).
+template <class V, class T>
+[[gnu::noinline]] static void load_run(V* to, const T* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
+                         int64_t readable) {
+  constexpr int W = LaneTraits<V>::width;
+  if (W == 1 || same_event) {
+    for (int64_t j = 0; j < n; ++j) to[j] = V(data[at[0] + j * stride]);
+    return;
+  }
+  if constexpr (W > 1) {
+    if (stride == 1 && readable >= W) {
+      for (int64_t j = 0; j < n; j += W) {
+        const int64_t first = j + W <= readable ? j : readable - W;
+        V block[W];
+#pragma GCC unroll 16
+        for (int lane = 0; lane < W; ++lane) block[lane] = load_unaligned<V>(data + at[lane] + first);
+        transpose(block);
+        if (first + W <= n) {
+#pragma GCC unroll 16
+          for (int k = 0; k < W; ++k) to[first + k] = block[k];
+        } else {
+          for (int k = 0; first + k < n; ++k) to[first + k] = block[k];
+        }
+      }
+      return;
+    }
+    for (int64_t j = 0; j < n; ++j) to[j] = gather<V>(data + j * stride, at);
+  }
+}
+
+// The reverse for the first `count` lanes.
+template <class V, class T>
+[[gnu::noinline]] static void store_run(T* data, const int64_t* at, int count, const V* from, int64_t n, int64_t stride) {
+  constexpr int W = LaneTraits<V>::width;
+  if constexpr (W > 1 && sizeof(T) == sizeof(ElementOf<V>)) {
+    if (stride == 1 && n >= W) {
+      for (int64_t j = 0; j < n; j += W) {
+        const int64_t first = j + W <= n ? j : n - W;
+        V block[W];
+#pragma GCC unroll 16
+        for (int k = 0; k < W; ++k) block[k] = from[first + k];
+        transpose(block);
+        if (count == W) {
+#pragma GCC unroll 16
+          for (int lane = 0; lane < W; ++lane) __builtin_memcpy(data + at[lane] + first, &block[lane], sizeof(V));
+        } else {
+          for (int lane = 0; lane < count; ++lane) __builtin_memcpy(data + at[lane] + first, &block[lane], sizeof(V));
+        }
+      }
+      return;
+    }
+  }
+  for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, count, from[j]);
+}
+
+// Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a vector
+// is loaded as one run of d * d elements where its entries lie together.
+template <class V, class T>
+[[gnu::noinline]] static void load_lower(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, int64_t d,
+                           const int64_t* stride) {
+  constexpr int W = LaneTraits<V>::width;
+  const bool contiguous = stride[1] == 1 && stride[0] == d;
+  if (W > 1 && d < W && contiguous && !same_event) {
+    load_run(dense, data, at, false, d * d, 1, d * d);
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t j = 0; j <= i; ++j) to(i, j) = dense[i * d + j];
+    return;
+  }
+  for (int64_t i = 0; i < d; ++i)
+    load_run(to.row(i), data + i * stride[0], at, same_event, i + 1, stride[1], d);
+}
+
+// Packed rows to a dense matrix [d, d]: zeros above the diagonal, or mirrored where `symmetric`. `dense` is a buffer
+// of one row, or of the whole matrix when d < W.
+template <class V, class T>
+[[gnu::noinline]] static void store_lower(T* data, const int64_t* at, int count, V* dense, Tril<V> from, int64_t d,
+                            const int64_t* stride, bool symmetric) {
+  constexpr int W = LaneTraits<V>::width;
+  const V zero = V(ElementOf<V>(0));
+  const bool whole = W > 1 && d < W && stride[1] == 1 && stride[0] == d;
+  for (int64_t i = 0; i < d; ++i) {
+    V* row = whole ? dense + i * d : dense;
+    for (int64_t j = 0; j <= i; ++j) row[j] = from(i, j);
+    for (int64_t j = i + 1; j < d; ++j) row[j] = symmetric ? from(j, i) : zero;
+    if (!whole) store_run(data + i * stride[0], at, count, row, d, stride[1]);
+  }
+  if (whole) store_run(data, at, count, dense, d * d, 1);
+}
+
+}  // namespace reparam::REPARAM_ARCH

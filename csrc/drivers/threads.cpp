@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include "threads.hpp"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+namespace reparam {
+namespace {
+
+struct Job {
+  void (*body)(void*, int64_t);
+  void* context;
+  int64_t chunks;
+  std::atomic<int64_t> next{0};
+  std::atomic<int> threads_seen{0};
+  std::mutex error_mutex;
+  std::exception_ptr error;
+
+  void work() noexcept {
+    bool seen = false;
+    for (int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+      if (!seen) threads_seen.fetch_add(1, std::memory_order_relaxed);
+      seen = true;
+      try {
+        body(context, chunk);
+      } catch (...) {
+        const std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+        next.store(chunks, std::memory_order_relaxed);
+      }
+    }
+  }
+};
+
+thread_local bool inside_pool = false;
+
+class Pool {
+ public:
+  std::mutex owner;  // held by the one caller whose job runs
+
+  void run(Job& job, int threads) {
+    std::unique_lock lock(mutex_);
+    while (workers_ < threads - 1) {
+      std::thread([this, number = workers_] { park(number); }).detach();
+      ++workers_;
+    }
+    job_ = &job;
+    wanted_ = threads - 1;
+    running_ = 0;
+    ++generation_;
+    lock.unlock();
+    wake_.notify_all();
+    inside_pool = true;
+    job.work();
+    inside_pool = false;
+    lock.lock();
+    job_ = nullptr;  // a worker that wakes only now finds nothing to do
+    done_.wait(lock, [this] { return running_ == 0; });
+    ++jobs_;
+    if (job.threads_seen > most_seen_) most_seen_ = job.threads_seen;
+  }
+
+  ThreadStats stats() {
+    const std::lock_guard lock(mutex_);
+    return {workers_, jobs_, most_seen_};
+  }
+
+ private:
+  void park(int number) {
+    inside_pool = true;
+    int64_t done_generation = 0;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return generation_ != done_generation; });
+      done_generation = generation_;
+      if (!job_ || number >= wanted_) continue;
+      Job& job = *job_;
+      ++running_;
+      lock.unlock();
+      job.work();
+      lock.lock();
+      if (--running_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  Job* job_ = nullptr;
+  int workers_ = 0, wanted_ = 0, running_ = 0, most_seen_ = 0;
+  int64_t generation_ = 0, jobs_ = 0;
+};
+
+std::atomic<Pool*> pool{nullptr};
+
+// The child of a fork has no workers, and the parent's locks may be held by threads that are gone: it starts afresh.
+void forget_pool() { pool.store(nullptr); inside_pool = false; }
+
+Pool& the_pool() {
+  Pool* current = pool.load(std::memory_order_acquire);
+  if (current) return *current;
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+  (void)registered;
+  Pool* fresh = new Pool;
+  if (pool.compare_exchange_strong(current, fresh, std::memory_order_acq_rel)) return *fresh;
+  delete fresh;
+  return *current;
+}
+
+}  // namespace
+
+void parallel_for(int64_t chunks, int threads, void (*body)(void*, int64_t), void* context) {
+  Job job{body, context, chunks, {}, {}, {}, {}};
+  if (chunks < threads) threads = static_cast<int>(chunks);
+  if (threads <= 1 || inside_pool) {
+    job.work();
+  } else {
+    Pool& shared = the_pool();
+    if (std::unique_lock owner(shared.owner, std::try_to_lock); owner.owns_lock()) shared.run(job, threads);
+    else job.work();
+  }
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+ThreadStats thread_stats() { return the_pool().stats(); }
+
+}  // namespace reparam

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// The ELBO and its gradient from the noise, log p(x, z_s) and its gradients of an external target: see elbo.hpp.
+#pragma once
+#include "elbo.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+struct elbo_diag_combine : ElboCombine<DiagFamily> {
+  static constexpr auto signature = "(s,d),(s),(s,d),(d)->(s),(),(),(d),(d)";
+};
+
+}  // namespace reparam::REPARAM_ARCH

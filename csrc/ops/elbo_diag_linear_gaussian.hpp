@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// The ELBO and its gradient for a linear-Gaussian target, noise made in the kernel or given: see elbo.hpp.
+#pragma once
+#include "elbo.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+struct elbo_diag_linear_gaussian : ElboLinearGaussian<DiagFamily> {
+  static constexpr auto signature = "(s,d),(d),(d),(n),(n,d),(n),()->(s),(),(),(d),(d)";
+};
+
+}  // namespace reparam::REPARAM_ARCH

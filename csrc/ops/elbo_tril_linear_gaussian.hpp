@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// The ELBO and its gradient for a linear-Gaussian target, noise made in the kernel or given: see elbo.hpp.
+#pragma once
+#include "elbo.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+struct elbo_tril_linear_gaussian : ElboLinearGaussian<TrilFamily> {
+  static constexpr auto signature = "(s,d),(d),tril(d),(n),(n,d),(n),()->(s),(),(),(d),tril(d)";
+};
+
+}  // namespace reparam::REPARAM_ARCH

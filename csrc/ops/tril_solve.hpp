@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// x = L^-1 b, or L^-T b with `transpose`. NaN in the event unless every L_ii > 0.
+// Cost d^2 flops, d(d+5)/2 elements moved. Residual |b - L x| <= 3 d u |L| |x|.
+// vjp: b: w = L^-T ct (L^-1 ct); L: -tril(w x^T) (-tril(x w^T)).
+#pragma once
+#include "../core/linear.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+struct tril_solve {
+  static constexpr auto signature = "tril(d),(d)->(d)";
+  static constexpr auto attributes = "transpose";
+  static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[0]; }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
+
+  template <class V, class N>
+  REPARAM_HD static void forward(N d, const double* attribute, Vec<V>, Tril<const V> scale_tril, Vec<const V> b,  // inputs
+                                 Vec<V> x) {                                                                  // outputs
+    const V poison = poison_unless_positive<V>(d, scale_tril);
+    for (int64_t i = 0; i < d; ++i) x[i] = b[i] + poison;
+    if (attribute[0] != 0) solve_lower_transposed(d, scale_tril, x);
+    else solve_lower(d, scale_tril, x);
+  }
+
+  template <class V, class N>
+  REPARAM_HD static void vjp(N d, const double* attribute, Vec<V> x, Tril<const V> scale_tril, Vec<const V> b,  // inputs
+                             Vec<const V> ct_x,                          // output cotangents
+                             Tril<V> ct_scale_tril, Vec<V> ct_b) {       // input cotangents
+    const V poison = poison_unless_positive<V>(d, scale_tril);
+    for (int64_t i = 0; i < d; ++i) x[i] = -b[i] + poison, ct_b[i] = ct_x[i] + poison;
+    if (attribute[0] != 0) {
+      solve_lower_transposed(d, scale_tril, x);
+      solve_lower(d, scale_tril, ct_b);
+      outer_lower(d, as_const(x), as_const(ct_b), ct_scale_tril);
+    } else {
+      solve_lower(d, scale_tril, x);
+      solve_lower_transposed(d, scale_tril, ct_b);
+      outer_lower(d, as_const(ct_b), as_const(x), ct_scale_tril);
+    }
+  }
+};
+
+}  // namespace reparam::REPARAM_ARCH
