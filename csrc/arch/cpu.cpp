@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Compiled once per (op, arch): the build defines REPARAM_OP, REPARAM_OP_HEADER, REPARAM_ARCH, REPARAM_LANE_BYTES and the
-// instruction set. Everything but the one table below has internal linkage or is inlined, so that the linker can never
-// hand code of one arch to another.
+// Compiled once per (op, arch): the build defines REPARAM_OP, REPARAM_OP_HEADER, REPARAM_ARCH, REPARAM_LANE_BYTES and
+// the instruction set. Everything but the one table below has internal linkage or is inlined, so that the linker can
+// never hand code of one arch to another.
 #include REPARAM_OP_HEADER
 #include "../drivers/cpu.hpp"
 
@@ -34,9 +34,14 @@ static consteval Kernel kernel() {
 
 extern const OpKernels REPARAM_JOIN(REPARAM_OP, _kernels);
 constinit const OpKernels REPARAM_JOIN(REPARAM_OP, _kernels) = {
-    REPARAM_TEXT(REPARAM_OP), Op::signature, OpTraits<Op>::attributes(), OpTraits<Op>::has_vjp(), OpTraits<Op>::vjp_from_outputs(),
+    REPARAM_TEXT(REPARAM_OP),
+    Op::signature,
+    OpTraits<Op>::attributes(),
+    OpTraits<Op>::has_vjp(),
+    OpTraits<Op>::vjp_from_outputs(),
     {OpTraits<Op>::pass(false), OpTraits<Op>::pass(true)},
     op_flops,
-    {{kernel<Op, float, false>(), kernel<Op, double, false>()}, {kernel<Op, float, true>(), kernel<Op, double, true>()}}};
+    {{kernel<Op, float, false>(), kernel<Op, double, false>()},
+     {kernel<Op, float, true>(), kernel<Op, double, true>()}}};
 
 }  // namespace reparam::REPARAM_ARCH

@@ -27,7 +27,8 @@ const OpKernels& find_op(const Arch& arch, const std::string& name) {
   throw py::value_error("no native op " + name);
 }
 
-void read_sizes(Call& call, const PassSpec& pass, const std::vector<int64_t>& batch_shape, const std::vector<int64_t>& extents) {
+void read_sizes(Call& call, const PassSpec& pass, const std::vector<int64_t>& batch_shape,
+                const std::vector<int64_t>& extents) {
   if (batch_shape.size() > kMaxRank) throw py::value_error("more than " + std::to_string(kMaxRank) + " batch dims");
   if (extents.size() != static_cast<size_t>(pass.symbols)) throw py::value_error("wrong number of extents");
   call.rank = static_cast<int>(batch_shape.size());
@@ -62,9 +63,9 @@ void run(const std::string& op_name, bool vjp, const std::string& isa, const std
     if (py::isinstance<py::tuple>(item) && pass.operand[i].kind == Kind::rows)
       call.operand[i] = read_draw(call, py::reinterpret_borrow<py::tuple>(item));
     else if (py::isinstance<py::array>(item))
-      call.operand[i] = bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double, pass.writes[i]);
-    else
-      throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
+      call.operand[i] =
+          bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double, pass.writes[i]);
+    else throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
   }
   const py::gil_scoped_release nogil;
   run_on_cpu(op, vjp, is_double, call, num_threads);

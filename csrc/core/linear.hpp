@@ -10,14 +10,20 @@ namespace reparam::REPARAM_ARCH {
 inline constexpr double kHalfLog2Pi = 0.91893853320467274178;  // log(2 pi) / 2
 
 template <class V>
-REPARAM_HD V constant(double x) { return V(static_cast<ElementOf<V>>(x)); }
+REPARAM_HD V constant(double x) {
+  return V(static_cast<ElementOf<V>>(x));
+}
 
 template <class V>
-REPARAM_HD V quiet_nan() { return V(static_cast<ElementOf<V>>(__builtin_nan(""))); }
+REPARAM_HD V quiet_nan() {
+  return V(static_cast<ElementOf<V>>(__builtin_nan("")));
+}
 
 // x where it is a scale, that is > 0; NaN elsewhere (the failure contract: never `<= 0`, which lets NaN pass).
 template <class V>
-REPARAM_HD V positive(V x) { return select(x > constant<V>(0), x, quiet_nan<V>()); }
+REPARAM_HD V positive(V x) {
+  return select(x > constant<V>(0), x, quiet_nan<V>());
+}
 
 // 0 where every scale is > 0, NaN elsewhere: added to an output, it poisons that event and no other.
 template <class V>
@@ -110,6 +116,8 @@ REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> o
 }
 
 template <class V>
-REPARAM_HD Vec<const V> as_const(Vec<V> x) { return {x.first}; }
+REPARAM_HD Vec<const V> as_const(Vec<V> x) {
+  return {x.first};
+}
 
 }  // namespace reparam::REPARAM_ARCH

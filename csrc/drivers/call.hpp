@@ -5,21 +5,21 @@
 
 namespace reparam {
 
-inline constexpr int kMaxRank = 16;   // batch dims that are left after merging
+inline constexpr int kMaxRank = 16;     // batch dims that are left after merging
 inline constexpr int kBlockTerms = 64;  // terms of one block of a reduction (the fixed order of sums)
 
 struct OperandData {
-  char* data = nullptr;                  // null: an output that is not wanted
-  int64_t batch_stride[kMaxRank] = {};   // [elements]
-  int64_t event_stride[2] = {};          // [elements]
-  bool reduced = false;                  // an output summed over the inner `terms` of the call
-  bool drawn = false;                    // noise to be made: data is the uint64 stream of each event
+  char* data = nullptr;                 // null: an output that is not wanted
+  int64_t batch_stride[kMaxRank] = {};  // [elements]
+  int64_t event_stride[2] = {};         // [elements]
+  bool reduced = false;                 // an output summed over the inner `terms` of the call
+  bool drawn = false;                   // noise to be made: data is the uint64 stream of each event
 };
 
 struct Call {
   int rank = 0;
-  int64_t shape[kMaxRank] = {};          // batch dims, the last one innermost
-  int64_t extent[kMaxSymbols] = {};      // event sizes in the order of the signature's symbols
+  int64_t shape[kMaxRank] = {};      // batch dims, the last one innermost
+  int64_t extent[kMaxSymbols] = {};  // event sizes in the order of the signature's symbols
   const double* attributes = nullptr;
   uint64_t draw_key = 0;
   OperandData operand[kMaxOperands] = {};
@@ -40,9 +40,9 @@ struct OpKernels {
   const char* signature;
   const char* attributes;  // comma separated names
   bool has_vjp, vjp_from_outputs;
-  PassSpec pass[2];                          // forward, vjp
-  double (*flops)(const int64_t* extent);    // of one event, forward
-  Kernel kernel[2][2];                       // [forward, vjp][float32, float64]
+  PassSpec pass[2];                        // forward, vjp
+  double (*flops)(const int64_t* extent);  // of one event, forward
+  Kernel kernel[2][2];                     // [forward, vjp][float32, float64]
 };
 
 }  // namespace reparam

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs a body over a range of events: packs W events, calls the body once, unpacks. Knows loops and layouts, no formula.
-// The tail is padded with copies of the last event, so there is no second code path.
+// Runs a body over a range of events: packs W events, calls the body once, unpacks. Knows loops and layouts, no
+// formula. The tail is padded with copies of the last event, so there is no second code path.
 #pragma once
 #include "../core/rows.hpp"
 #include "call.hpp"
@@ -37,19 +37,33 @@ struct PassOf {
 
 // The C++ type of one element in memory and of one lane value, per operand.
 template <class T, Item kItem>
-struct ItemType { using type = T; };
+struct ItemType {
+  using type = T;
+};
 template <class T>
-struct ItemType<T, Item::i4> { using type = int32_t; };
+struct ItemType<T, Item::i4> {
+  using type = int32_t;
+};
 template <class T>
-struct ItemType<T, Item::u4> { using type = uint32_t; };
+struct ItemType<T, Item::u4> {
+  using type = uint32_t;
+};
 template <class T>
-struct ItemType<T, Item::u8> { using type = uint64_t; };
+struct ItemType<T, Item::u8> {
+  using type = uint64_t;
+};
 template <class V, Item kItem>
-struct LaneItem { using type = V; };  // an int32 output is computed in V and converted when it is stored
+struct LaneItem {
+  using type = V;
+};  // an int32 output is computed in V and converted when it is stored
 template <class V>
-struct LaneItem<V, Item::u4> { using type = LanesWith<V, uint32_t>; };
+struct LaneItem<V, Item::u4> {
+  using type = LanesWith<V, uint32_t>;
+};
 template <class V>
-struct LaneItem<V, Item::u8> { using type = LanesWith<V, uint64_t>; };
+struct LaneItem<V, Item::u8> {
+  using type = LanesWith<V, uint64_t>;
+};
 
 REPARAM_HD constexpr int64_t packed_values(OperandSpec spec, const int64_t* extent) {
   switch (spec.kind) {
@@ -200,9 +214,15 @@ struct Pack {
     const int64_t* at = position.at[I];
     const bool same_event = position.one_row && step(I) == 0;
     if constexpr (spec.kind == Kind::rows) {
-      source[I] = {reinterpret_cast<const T*>(operand.data), at, {operand.event_stride[0], operand.event_stride[1]},
-                   call.extent[spec.symbol[1]], reinterpret_cast<V*>(buffer[I]), same_event, operand.drawn,
-                   {static_cast<uint32_t>(call.draw_key), static_cast<uint32_t>(call.draw_key >> 32)}, {}};
+      source[I] = {reinterpret_cast<const T*>(operand.data),
+                   at,
+                   {operand.event_stride[0], operand.event_stride[1]},
+                   call.extent[spec.symbol[1]],
+                   reinterpret_cast<V*>(buffer[I]),
+                   same_event,
+                   operand.drawn,
+                   {static_cast<uint32_t>(call.draw_key), static_cast<uint32_t>(call.draw_key >> 32)},
+                   {}};
       if (operand.drawn)
         source[I].stream = gather<LanesWith<V, uint64_t>>(reinterpret_cast<const uint64_t*>(operand.data), at);
     } else {
@@ -349,7 +369,10 @@ struct Pack {
       compute(all);
       (put<I>(reduce, event - first), ...);
     }
-    if (reduce) ((Pass::spec().writes[I] && call.operand[I].reduced && partials[I] ? join<I>(static_cast<T*>(partials[I])) : void()), ...);
+    if (reduce)
+      ((Pass::spec().writes[I] && call.operand[I].reduced && partials[I] ? join<I>(static_cast<T*>(partials[I]))
+                                                                         : void()),
+       ...);
   }
 };
 

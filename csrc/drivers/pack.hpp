@@ -14,7 +14,9 @@ struct Indices {};
 template <int N, int... I>
 struct IndicesUpTo : IndicesUpTo<N - 1, N - 1, I...> {};
 template <int... I>
-struct IndicesUpTo<0, I...> { using type = Indices<I...>; };
+struct IndicesUpTo<0, I...> {
+  using type = Indices<I...>;
+};
 template <int N>
 using indices = typename IndicesUpTo<N>::type;
 
@@ -39,7 +41,9 @@ REPARAM_HD void transpose_stages(Lanes<T, W>* rows) {
 
 // W x W transpose in registers.
 template <class T, int W>
-REPARAM_HD void transpose(Lanes<T, W>* rows) { transpose_stages<W / 2>(rows); }
+REPARAM_HD void transpose(Lanes<T, W>* rows) {
+  transpose_stages<W / 2>(rows);
+}
 
 template <class V, class T>
 REPARAM_HD V load_unaligned(const T* from) {
@@ -72,8 +76,8 @@ REPARAM_HD void scatter(T* data, const int64_t* at, int count, V v) {
 // may be touched, so that a short row can be loaded as one full vector; a tail is an overlapping load, never a mask
 // (masked AVX2 accesses cost 12 cycles).
 template <class V, class T>
-[[gnu::noinline]] static void load_run(V* to, const T* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
-                         int64_t readable) {
+[[gnu::noinline]] static void load_run(V* to, const T* data, const int64_t* at, bool same_event, int64_t n,
+                                       int64_t stride, int64_t readable) {
   constexpr int W = LaneTraits<V>::width;
   if (W == 1 || same_event) {
     for (int64_t j = 0; j < n; ++j) to[j] = V(data[at[0] + j * stride]);
@@ -102,7 +106,8 @@ template <class V, class T>
 
 // The reverse for the first `count` lanes.
 template <class V, class T>
-[[gnu::noinline]] static void store_run(T* data, const int64_t* at, int count, const V* from, int64_t n, int64_t stride) {
+[[gnu::noinline]] static void store_run(T* data, const int64_t* at, int count, const V* from, int64_t n,
+                                        int64_t stride) {
   constexpr int W = LaneTraits<V>::width;
   if constexpr (W > 1 && sizeof(T) == sizeof(ElementOf<V>)) {
     if (stride == 1 && n >= W) {
@@ -128,8 +133,8 @@ template <class V, class T>
 // Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a vector
 // is loaded as one run of d * d elements where its entries lie together.
 template <class V, class T>
-[[gnu::noinline]] static void load_lower(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, int64_t d,
-                           const int64_t* stride) {
+[[gnu::noinline]] static void load_lower(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event,
+                                         int64_t d, const int64_t* stride) {
   constexpr int W = LaneTraits<V>::width;
   const bool contiguous = stride[1] == 1 && stride[0] == d;
   if (W > 1 && d < W && contiguous && !same_event) {
@@ -138,15 +143,14 @@ template <class V, class T>
       for (int64_t j = 0; j <= i; ++j) to(i, j) = dense[i * d + j];
     return;
   }
-  for (int64_t i = 0; i < d; ++i)
-    load_run(to.row(i), data + i * stride[0], at, same_event, i + 1, stride[1], d);
+  for (int64_t i = 0; i < d; ++i) load_run(to.row(i), data + i * stride[0], at, same_event, i + 1, stride[1], d);
 }
 
 // Packed rows to a dense matrix [d, d]: zeros above the diagonal, or mirrored where `symmetric`. `dense` is a buffer
 // of one row, or of the whole matrix when d < W.
 template <class V, class T>
 [[gnu::noinline]] static void store_lower(T* data, const int64_t* at, int count, V* dense, Tril<V> from, int64_t d,
-                            const int64_t* stride, bool symmetric) {
+                                          const int64_t* stride, bool symmetric) {
   constexpr int W = LaneTraits<V>::width;
   const V zero = V(ElementOf<V>(0));
   const bool whole = W > 1 && d < W && stride[1] == 1 && stride[0] == d;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr double kSerialNanoseconds = 50e3;  // below this much work a second thread costs more than it brings
 constexpr double kChunkNanoseconds = 20e3;
-constexpr int64_t kRoundBytes = 1 << 20;     // partial sums held at once by a reduction
+constexpr int64_t kRoundBytes = 1 << 20;  // partial sums held at once by a reduction
 
 // Kernels run under the default rounding mode with subnormals, whatever the caller has set.
 class FloatEnvironment {
@@ -102,7 +102,8 @@ struct Plan {
   }
   int64_t chunk_events() const {  // a multiple of every lane count
     const double events = kChunkNanoseconds / event_nanoseconds;
-    return events < 64 ? (event_nanoseconds * 64 < 10 * kChunkNanoseconds ? 64 : 16) : static_cast<int64_t>(events) / 64 * 64;
+    return events < 64 ? (event_nanoseconds * 64 < 10 * kChunkNanoseconds ? 64 : 16)
+                       : static_cast<int64_t>(events) / 64 * 64;
   }
 };
 
@@ -124,7 +125,8 @@ void write_event(OperandSpec spec, const OperandData& operand, const int64_t* ex
     for (int64_t j = 0; j < d; ++j) {
       const int64_t low = i < j ? i : j, high = i < j ? j : i;
       const bool written = j <= i || spec.kind == Kind::symmetric;
-      to[i * operand.event_stride[0] + j * operand.event_stride[1]] = written ? static_cast<T>(sum[high * (high + 1) / 2 + low]) : T(0);
+      to[i * operand.event_stride[0] + j * operand.event_stride[1]] =
+          written ? static_cast<T>(sum[high * (high + 1) / 2 + low]) : T(0);
     }
 }
 
@@ -156,7 +158,7 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
   for (int i = 0; i < operands; ++i)
     offset[i + 1] = offset[i] + (call.operand[i].reduced ? values_of(plan.pass.operand[i], call.extent) : 0);
   const int64_t values = offset[operands], most = kRoundBytes / (values * static_cast<int64_t>(sizeof(T)) + 1);
-  const int64_t round = most < 4 * plan.threads ? 4 * plan.threads : most;
+  const int64_t least = int64_t{4} * plan.threads, round = most < least ? least : most;
   const int64_t total = kept * blocks;
   std::vector<T> partial(static_cast<size_t>((total < round ? total : round) * values));
   std::vector<double> sum(static_cast<size_t>(values));
@@ -204,7 +206,8 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
     context.count = total - context.first < round ? total - context.first : round;
     parallel_for((context.count + context.group - 1) / context.group, threads, body, &context);
     for (int64_t b = 0; b < context.count; ++b) {
-      for (int64_t j = 0; j < values; ++j) sum[static_cast<size_t>(j)] += static_cast<double>(partial[static_cast<size_t>(b * values + j)]);
+      for (int64_t j = 0; j < values; ++j)
+        sum[static_cast<size_t>(j)] += static_cast<double>(partial[static_cast<size_t>(b * values + j)]);
       if ((context.first + b + 1) % blocks == 0) finish((context.first + b) / blocks);
     }
   }

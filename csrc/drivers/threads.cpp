@@ -98,7 +98,10 @@ class Pool {
 std::atomic<Pool*> pool{nullptr};
 
 // The child of a fork has no workers, and the parent's locks may be held by threads that are gone: it starts afresh.
-void forget_pool() { pool.store(nullptr); inside_pool = false; }
+void forget_pool() {
+  pool.store(nullptr);
+  inside_pool = false;
+}
 
 Pool& the_pool() {
   Pool* current = pool.load(std::memory_order_acquire);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A small thread pool: created when first used, parked without spinning, reset in a forked child, leaked at exit (a
 // static condition variable with a parked worker hangs the process at exit). No OpenMP: a process that forks after
-// using libgomp hangs in the child. Work is cut into fixed chunks by the caller, so results never depend on the threads.
+// using libgomp hangs in the child. Work is cut into fixed chunks by the caller, so results never depend on the
+// threads.
 #pragma once
 #include <cstdint>
 
@@ -13,9 +14,9 @@ namespace reparam {
 void parallel_for(int64_t chunks, int threads, void (*body)(void* context, int64_t chunk), void* context);
 
 struct ThreadStats {
-  int workers;             // threads that the pool has started in this process
-  int64_t jobs;            // calls that used more than the calling thread
-  int most_threads_seen;   // most threads that took chunks of one job
+  int workers;            // threads that the pool has started in this process
+  int64_t jobs;           // calls that used more than the calling thread
+  int most_threads_seen;  // most threads that took chunks of one job
 };
 ThreadStats thread_stats();
 

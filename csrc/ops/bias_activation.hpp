@@ -14,7 +14,7 @@ struct bias_activation {
 
   template <class V>
   REPARAM_HD static void forward(const double* attribute, Scalar<const V> x, Scalar<const V> bias,  // inputs
-                                 Scalar<V> y) {                                                    // outputs
+                                 Scalar<V> y) {                                                     // outputs
     const V h = x() + bias(), zero = constant<V>(0), half = constant<V>(0.5);
     switch (static_cast<int>(attribute[0])) {
       case tanh_: y() = tanh(h); break;
@@ -28,8 +28,8 @@ struct bias_activation {
 
   template <class V>
   REPARAM_HD static void vjp(const double* attribute, Scalar<const V> x, Scalar<const V> bias,  // inputs
-                             Scalar<const V> ct_y,                                             // output cotangents
-                             Scalar<V> ct_x, Scalar<V> ct_bias) {                              // input cotangents
+                             Scalar<const V> ct_y,                                              // output cotangents
+                             Scalar<V> ct_x, Scalar<V> ct_bias) {                               // input cotangents
     const V h = x() + bias(), zero = constant<V>(0), one = constant<V>(1), half = constant<V>(0.5);
     V slope = one;
     switch (static_cast<int>(attribute[0])) {

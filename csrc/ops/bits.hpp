@@ -14,8 +14,9 @@ struct bits {
   static REPARAM_HD double flops(const int64_t* n) { return 15.0 * n[0]; }
 
   template <class V, class N, class U>
-  REPARAM_HD static void forward(N n, const double* attribute, Scalar<const U> stream, Scalar<const U> offset,  // inputs
-                                 Vec<LanesWith<V, uint32_t>> words) {                                          // outputs
+  REPARAM_HD static void forward(N n, const double* attribute, Scalar<const U> stream,
+                                 Scalar<const U> offset,               // inputs
+                                 Vec<LanesWith<V, uint32_t>> words) {  // outputs
     const Key key{static_cast<uint32_t>(attribute[0]), static_cast<uint32_t>(attribute[1])};
     const U first = offset() >> 2;
     for (int64_t i = 0; i < n; i += 4) {

@@ -16,7 +16,7 @@ struct cholesky_ex {
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * n[0] * (n[0] / 3.0 + 2); }
 
   template <class V, class N>
-  REPARAM_HD static void forward(N d, Tril<const V> a,                 // inputs
+  REPARAM_HD static void forward(N d, Tril<const V> a,                  // inputs
                                  Tril<V> scale_tril, Scalar<V> info) {  // outputs
     const V zero = constant<V>(0);
     V first_bad = zero;
@@ -31,7 +31,8 @@ struct cholesky_ex {
       scale_tril(j, j) = root;
       int64_t i = j + 1;
       for (; i + 4 <= d; i += 4) {
-        V *r0 = scale_tril.row(i), *r1 = scale_tril.row(i + 1), *r2 = scale_tril.row(i + 2), *r3 = scale_tril.row(i + 3);
+        V *r0 = scale_tril.row(i), *r1 = scale_tril.row(i + 1), *r2 = scale_tril.row(i + 2),
+          *r3 = scale_tril.row(i + 3);
         V s0 = a(i, j), s1 = a(i + 1, j), s2 = a(i + 2, j), s3 = a(i + 3, j);
         for (int64_t k = 0; k < j; ++k) {
           const V minus = -lj[k];

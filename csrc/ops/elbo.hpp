@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The Monte Carlo ELBO of q = N(loc, S S^T) and its gradient, estimator "pathwise" (closed-form entropy), S a lower factor or a
-// diagonal. With z_s = loc + S noise_s and g_s = grad_z log p(x, z_s), over draws s = 1..n:
+// The Monte Carlo ELBO of q = N(loc, S S^T) and its gradient, estimator "pathwise" (closed-form entropy), S a lower
+// factor or a diagonal. With z_s = loc + S noise_s and g_s = grad_z log p(x, z_s), over draws s = 1..n:
 //   value = mean log p(x, z_s) + sum_i log S_ii + d (1 + log 2 pi)/2
 //   d loc = mean g_s;   d S = tril(mean g_s noise_s^T) + diag(1/S_ii)
 //   log_weights_s = log p(x, z_s) - log q(z_s),   standard_error = sd(log p(x, z_s), ddof 1)/sqrt(n), NaN for one draw
@@ -18,7 +18,9 @@ struct TrilFamily {
   using Output = Tril<V>;
   static REPARAM_HD int64_t values(int64_t d) { return triangle(d); }
   static REPARAM_HD int64_t diagonal(int64_t i) { return triangle(i) + i; }
-  static REPARAM_HD void transform(int64_t d, Input scale, Vec<const V> noise, Vec<V> z) { multiply_lower(d, scale, noise, z); }
+  static REPARAM_HD void transform(int64_t d, Input scale, Vec<const V> noise, Vec<V> z) {
+    multiply_lower(d, scale, noise, z);
+  }
   static REPARAM_HD void add_outer(int64_t d, Vec<const V> g, Vec<const V> noise, V* sum) {
     for (int64_t i = 0; i < d; ++i)
       for (int64_t j = 0; j <= i; ++j) sum[triangle(i) + j] = mul_add(g[i], noise[j], sum[triangle(i) + j]);
@@ -58,8 +60,14 @@ struct ElboSums {
   V *block_loc, *block_scale, block_log_prob, log_prob_sum;
 
   REPARAM_HD ElboSums(int64_t draws_, int64_t d_, typename F::Input scale, V* scratch, ElboOutputs<V> outputs)
-      : d(d_), draws(draws_), log_det(reparam::REPARAM_ARCH::log_det<V>(d_, scale)), out(outputs), block_loc(scratch),
-        block_scale(scratch + d_), block_log_prob(constant<V>(0)), log_prob_sum(constant<V>(0)) {
+      : d(d_),
+        draws(draws_),
+        log_det(reparam::REPARAM_ARCH::log_det<V>(d_, scale)),
+        out(outputs),
+        block_loc(scratch),
+        block_scale(scratch + d_),
+        block_log_prob(constant<V>(0)),
+        log_prob_sum(constant<V>(0)) {
     for (int64_t i = 0; i < d; ++i) block_loc[i] = out.ct_loc[i] = constant<V>(0);
     for (int64_t k = 0; k < F::values(d); ++k) block_scale[k] = out.ct_scale[k] = constant<V>(0);
   }
@@ -79,7 +87,8 @@ struct ElboSums {
     log_prob_sum = log_prob_sum + block_log_prob;
     block_log_prob = zero;
     for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = out.ct_loc[i] + block_loc[i], block_loc[i] = zero;
-    for (int64_t k = 0; k < F::values(d); ++k) out.ct_scale[k] = out.ct_scale[k] + block_scale[k], block_scale[k] = zero;
+    for (int64_t k = 0; k < F::values(d); ++k)
+      out.ct_scale[k] = out.ct_scale[k] + block_scale[k], block_scale[k] = zero;
   }
 
   REPARAM_HD void finish(typename F::Input scale, Vec<const V> log_prob) {
@@ -111,55 +120,15 @@ struct ElboCombine {
 
   template <class V, class N, class Noise, class Grad>
   REPARAM_HD static void forward(N draws, N d, Vec<V> scratch, Noise noise, Vec<const V> log_prob, Grad grad,
-                                 typename Family<V>::Input scale,                                       // inputs
-                                 Vec<V> log_weights, Scalar<V> value, Scalar<V> standard_error,         // outputs
+                                 typename Family<V>::Input scale,                                // inputs
+                                 Vec<V> log_weights, Scalar<V> value, Scalar<V> standard_error,  // outputs
                                  Vec<V> ct_loc, typename Family<V>::Output ct_scale) {
-    ElboSums<V, Family> sums(draws, d, scale, scratch.first, {log_weights, value, standard_error, ct_loc, ct_scale.first});
+    ElboSums<V, Family> sums(draws, d, scale, scratch.first,
+                             {log_weights, value, standard_error, ct_loc, ct_scale.first});
     for (int64_t s = 0; s < draws; ++s) sums.add(s, noise.row(s), log_prob[s], grad.row(s));
     sums.finish(scale, log_prob);
   }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[1] + triangle(n[1]); }
-};
-
-// elbo_*_linear_gaussian: prior N(0, I), x | z ~ N(weight z + bias, noise_scale^2 I).
-//   log p(x, z) = -|z|^2/2 - |r|^2/2 - n log noise_scale - (n + d) log(2 pi)/2,  r = (x - weight z - bias)/noise_scale
-//   g = -z + weight^T r / noise_scale.   4 n d flops per draw.
-template <template <class> class Family>
-struct ElboLinearGaussian {
-  static constexpr bool has_vjp = false;
-  static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[1] * (2 * n[1] + 4 * n[2] + 45); }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0] + 3 * n[1] + triangle(n[1]); }
-
-  template <class V, class N, class Noise, class Weight>
-  REPARAM_HD static void forward(N draws, N d, N n, Vec<V> scratch, Noise noise, Vec<const V> loc,
-                                 typename Family<V>::Input scale, Vec<const V> x, Weight weight, Vec<const V> bias,
-                                 Scalar<const V> noise_scale,                                           // inputs
-                                 Vec<V> log_weights, Scalar<V> value, Scalar<V> standard_error,         // outputs
-                                 Vec<V> ct_loc, typename Family<V>::Output ct_scale) {
-    const Vec<V> log_prob = scratch, z{scratch.first + draws}, grad{z.first + d};
-    ElboSums<V, Family> sums(draws, d, scale, grad.first + d, {log_weights, value, standard_error, ct_loc, ct_scale.first});
-    const V sigma = positive(noise_scale()), inverse = constant<V>(1) / sigma, half = constant<V>(0.5);
-    const V normalizer = mul_add(constant<V>(static_cast<double>(n)), log(sigma), constant<V>((n + d) * kHalfLog2Pi));
-    for (int64_t s = 0; s < draws; ++s) {
-      const Vec<const V> e = noise.row(s);
-      for (int64_t i = 0; i < d; ++i) z[i] = loc[i];
-      Family<V>::transform(d, scale, e, z);
-      for (int64_t i = 0; i < d; ++i) grad[i] = -z[i];
-      V squares = square_norm<V>(d, as_const(z));
-      for (int64_t k = 0; k < n; ++k) {
-        const Vec<const V> w = weight.row(k);
-        V r = x[k] - bias[k];
-        for (int64_t i = 0; i < d; ++i) r = mul_add(-w[i], z[i], r);
-        r = r * inverse;
-        squares = mul_add(r, r, squares);
-        const V pull = r * inverse;
-        for (int64_t i = 0; i < d; ++i) grad[i] = mul_add(w[i], pull, grad[i]);
-      }
-      log_prob[s] = -mul_add(half, squares, normalizer);
-      sums.add(s, e, log_prob[s], as_const(grad));
-    }
-    sums.finish(scale, as_const(log_prob));
-  }
 };
 
 }  // namespace reparam::REPARAM_ARCH

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The ELBO and its gradient for a linear-Gaussian target, noise made in the kernel or given: see elbo.hpp.
+// The ELBO and its gradient for a linear-Gaussian target, noise made in the kernel or given: see
+// elbo_linear_gaussian.hpp.
 #pragma once
-#include "elbo.hpp"
+#include "elbo_linear_gaussian.hpp"
 
 namespace reparam::REPARAM_ARCH {
 

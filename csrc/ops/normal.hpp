@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Standard normals offset .. offset + n - 1 of a stream (`offset` a multiple of 4): Philox and Box-Muller, the same bits on
-// every backend (core/philox.hpp). Cost about 45 operations per normal, n elements moved.
+// Standard normals offset .. offset + n - 1 of a stream (`offset` a multiple of 4): Philox and Box-Muller, the same
+// bits on every backend (core/philox.hpp). Cost about 45 operations per normal, n elements moved.
 #pragma once
 #include "../core/philox.hpp"
 #include "../core/view.hpp"
@@ -14,8 +14,9 @@ struct normal {
   static REPARAM_HD double flops(const int64_t* n) { return 45.0 * n[0]; }
 
   template <class V, class N, class U>
-  REPARAM_HD static void forward(N n, const double* attribute, Scalar<const U> stream, Scalar<const U> offset,  // inputs
-                                 Vec<V> noise) {                                                               // outputs
+  REPARAM_HD static void forward(N n, const double* attribute, Scalar<const U> stream,
+                                 Scalar<const U> offset,  // inputs
+                                 Vec<V> noise) {          // outputs
     constexpr int per_block = normals_per_block<V>;
     const Key key{static_cast<uint32_t>(attribute[0]), static_cast<uint32_t>(attribute[1])};
     const U first = per_block == 4 ? offset() >> 2 : offset() >> 1;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// log N(value | loc, diag(s^2)), s = scale_diag:  y = (value - loc)/s;  log_prob = -|y|^2/2 - sum_i log s_i - d log(2 pi)/2.
-// Cost 4 d flops and d logarithms, 3 d elements moved.   vjp: value: -y/s,  loc: y/s,  s: (y^2 - 1)/s, all times ct.
+// log N(value | loc, diag(s^2)), s = scale_diag:  y = (value - loc)/s;  log_prob = -|y|^2/2 - sum_i log s_i - d log(2
+// pi)/2. Cost 4 d flops and d logarithms, 3 d elements moved.   vjp: value: -y/s,  loc: y/s,  s: (y^2 - 1)/s, all times
+// ct.
 #pragma once
 #include "../core/linear.hpp"
 
@@ -12,7 +13,7 @@ struct normal_diag_log_prob {
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> value, Vec<const V> loc, Vec<const V> scale_diag,  // inputs
-                                 Scalar<V> log_prob) {                                               // outputs
+                                 Scalar<V> log_prob) {                                                // outputs
     V squares = constant<V>(0);
     for (int64_t i = 0; i < d; ++i) {
       const V y = (value[i] - loc[i]) / scale_diag[i];

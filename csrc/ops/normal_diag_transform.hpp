@@ -12,7 +12,7 @@ struct normal_diag_transform {
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, Vec<const V> scale_diag,  // inputs
-                                 Vec<V> value) {                                                     // outputs
+                                 Vec<V> value) {                                                      // outputs
     const V poison = poison_unless_positive<V>(d, scale_diag);
     for (int64_t i = 0; i < d; ++i) value[i] = mul_add(scale_diag[i], noise[i], loc[i]) + poison;
   }

@@ -13,10 +13,11 @@ struct normal_diag_transform_and_log_prob {
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, Vec<const V> scale_diag,  // inputs
-                                 Vec<V> value, Scalar<V> log_prob) {                                 // outputs
+                                 Vec<V> value, Scalar<V> log_prob) {                                  // outputs
     const V poison = poison_unless_positive<V>(d, scale_diag);
     for (int64_t i = 0; i < d; ++i) value[i] = mul_add(scale_diag[i], noise[i], loc[i]) + poison;
-    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det<V>(d, scale_diag)) + constant<V>(d * kHalfLog2Pi));
+    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det<V>(d, scale_diag)) +
+                   constant<V>(d * kHalfLog2Pi));
   }
 
   template <class V, class N>

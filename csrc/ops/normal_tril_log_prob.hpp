@@ -21,16 +21,18 @@ struct normal_tril_log_prob {
   }
 
   template <class V, class N>
-  REPARAM_HD static void forward(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                                 Scalar<V> log_prob) {                                                          // outputs
+  REPARAM_HD static void forward(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc,
+                                 Tril<const V> scale_tril,  // inputs
+                                 Scalar<V> log_prob) {      // outputs
     whiten<V>(d, value, loc, scale_tril, y);
-    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, as_const(y)), log_det<V>(d, scale_tril)) + constant<V>(d * kHalfLog2Pi));
+    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, as_const(y)), log_det<V>(d, scale_tril)) +
+                   constant<V>(d * kHalfLog2Pi));
   }
 
   template <class V, class N>
   REPARAM_HD static void vjp(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                             Scalar<const V> ct_log_prob,                                   // output cotangents
-                             Vec<V> ct_value, Vec<V> ct_loc, Tril<V> ct_scale_tril) {       // input cotangents
+                             Scalar<const V> ct_log_prob,                              // output cotangents
+                             Vec<V> ct_value, Vec<V> ct_loc, Tril<V> ct_scale_tril) {  // input cotangents
     whiten<V>(d, value, loc, scale_tril, y);
     const V ct = ct_log_prob();
     for (int64_t i = 0; i < d; ++i) ct_loc[i] = y[i];

@@ -13,7 +13,7 @@ struct normal_tril_transform {
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                                 Vec<V> value) {                                                      // outputs
+                                 Vec<V> value) {                                                       // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) value[i] = loc[i] + poison;
     multiply_lower(d, scale_tril, noise, value);

@@ -14,11 +14,12 @@ struct normal_tril_transform_and_log_prob {
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                                 Vec<V> value, Scalar<V> log_prob) {                                  // outputs
+                                 Vec<V> value, Scalar<V> log_prob) {                                   // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) value[i] = loc[i] + poison;
     multiply_lower(d, scale_tril, noise, value);
-    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det<V>(d, scale_tril)) + constant<V>(d * kHalfLog2Pi));
+    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det<V>(d, scale_tril)) +
+                   constant<V>(d * kHalfLog2Pi));
   }
 
   template <class V, class N>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Unconstrained vector (lower triangle, row-major) to a scale_tril:
-//   L_ii = s_i = f(v_ii) + floor, f = exp or softplus;   L_ij = v_ij, or s_i v_ij with `row_scaled` (diag(s) times unit lower)
+//   L_ii = s_i = f(v_ii) + floor, f = exp or softplus;   L_ij = v_ij, or s_i v_ij with `row_scaled` (diag(s) times unit
+//   lower)
 // Cost d transcendental functions, d(d+1)/2 + d^2 elements moved.
 // vjp: v_ij: ct_ij (s_i ct_ij);   v_ii: f'(v_ii) (ct_ii + [row_scaled] sum_j ct_ij v_ij).
 #pragma once

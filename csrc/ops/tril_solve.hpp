@@ -14,8 +14,9 @@ struct tril_solve {
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
 
   template <class V, class N>
-  REPARAM_HD static void forward(N d, const double* attribute, Vec<V>, Tril<const V> scale_tril, Vec<const V> b,  // inputs
-                                 Vec<V> x) {                                                                  // outputs
+  REPARAM_HD static void forward(N d, const double* attribute, Vec<V>, Tril<const V> scale_tril,
+                                 Vec<const V> b,  // inputs
+                                 Vec<V> x) {      // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) x[i] = b[i] + poison;
     if (attribute[0] != 0) solve_lower_transposed(d, scale_tril, x);
@@ -23,9 +24,10 @@ struct tril_solve {
   }
 
   template <class V, class N>
-  REPARAM_HD static void vjp(N d, const double* attribute, Vec<V> x, Tril<const V> scale_tril, Vec<const V> b,  // inputs
-                             Vec<const V> ct_x,                          // output cotangents
-                             Tril<V> ct_scale_tril, Vec<V> ct_b) {       // input cotangents
+  REPARAM_HD static void vjp(N d, const double* attribute, Vec<V> x, Tril<const V> scale_tril,
+                             Vec<const V> b,                        // inputs
+                             Vec<const V> ct_x,                     // output cotangents
+                             Tril<V> ct_scale_tril, Vec<V> ct_b) {  // input cotangents
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) x[i] = -b[i] + poison, ct_b[i] = ct_x[i] + poison;
     if (attribute[0] != 0) {

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""reparam: thousands of small Gaussians at once.
+
+Cholesky factors, densities, ELBOs and their exact gradients for batches of small Gaussians. ``import reparam as rp``; ops stand
+here, random numbers in ``rp.random``, targets in ``rp.targets``, nets in ``rp.nn``, the optimizer in ``rp.optim``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from . import random, targets
+from ._check import CheckpointError, NotPositiveDefiniteError
+from ._dispatch import backend, backends, set_num_threads
+from ._op import OPS
+from .distributions import MultivariateNormal, MultivariateNormalDiag, kl_divergence
+from .elbo import ELBOEstimate, elbo
+from .ops import *  # noqa: F403
+from .ops import __all__ as _op_names
+
+__version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import reparam` costs NumPy and little more.
+_LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
+_LAZY_NAMES = {
+    "maximize_elbo": "inference",
+    "VAE": "models",
+    "show_config": "cli",
+}
+_NOT_PUBLIC = {"bits", "normal"}  # the raw ops; rp.random has the functions that people call
+for _name in _NOT_PUBLIC:
+    del globals()[_name]
+
+__all__ = [
+    "OPS",
+    "CheckpointError",
+    "ELBOEstimate",
+    "MultivariateNormal",
+    "MultivariateNormalDiag",
+    "NotPositiveDefiniteError",
+    "backend",
+    "backends",
+    "elbo",
+    "kl_divergence",
+    "set_num_threads",
+    *(n for n in _op_names if n not in _NOT_PUBLIC),
+    *_LAZY_NAMES,
+    "inference",
+    "models",
+    "nn",
+    "optim",
+    "random",
+    "targets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_NAMES:
+        value = getattr(importlib.import_module(f".{_LAZY_NAMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'reparam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

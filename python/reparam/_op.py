@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""The table of operations: an op is a signature and a definition for one event, readable as mathematics.
+
+A definition takes the inputs, then the outputs as arrays to fill, then its attributes. It is written over the value type of the
+C++ bodies: a scalar, or an array of events on a trailing axis. So one text is the specification and the reference backend.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["OPS", "Op", "Operand", "op", "real_positive", "select"]
+
+Array = NDArray[Any]
+Body = Callable[..., None]
+
+_OPERAND = re.compile(r"(tril|sym|vec)?\(([a-z]?(?:,[a-z])*)\)(:[iu][48])?(!)?")
+_ITEMS = {None: "real", ":i4": "int32", ":u4": "uint32", ":u8": "uint64"}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a pass: its name, kind, event symbols and element type."""
+
+    name: str
+    kind: str  # scalar, vector, rows, tril, sym, vec
+    symbols: tuple[str, ...]
+    item: str = "real"
+    in_place: bool = False
+
+    @property
+    def event_rank(self) -> int:
+        """Number of event dims."""
+        return {"scalar": 0, "vector": 1, "vec": 1}.get(self.kind, 2)
+
+    def event_shape(self, extents: dict[str, int]) -> tuple[int, ...]:
+        """Event shape for these extents."""
+        if self.kind in {"tril", "sym"}:
+            return (extents[self.symbols[0]],) * 2
+        if self.kind == "vec":
+            d = extents[self.symbols[0]]
+            return (d * (d + 1) // 2,)
+        return tuple(extents[s] for s in self.symbols)
+
+    def event_text(self) -> str:
+        """Event dims as users read them: ``d, d``."""
+        if self.kind in {"tril", "sym"}:
+            return f"{self.symbols[0]}, {self.symbols[0]}"
+        if self.kind == "vec":
+            return f"{self.symbols[0]}({self.symbols[0]}+1)/2"
+        return ", ".join(self.symbols)
+
+    def cotangent(self) -> Operand:
+        """The operand that holds this one's cotangent."""
+        return replace(self, name=f"ct_{self.name}", in_place=False)
+
+
+def parse_signature(spec: str, names: list[str]) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
+    """Inputs and outputs of a signature; ``names`` are the body's arguments."""
+    sides = spec.split("->")
+    operands: list[list[Operand]] = []
+    rest = iter(names)
+    for side in sides:
+        found = []
+        for word, symbols, item, in_place in _OPERAND.findall(side):
+            letters = tuple(s for s in symbols.split(",") if s)
+            kind = word or ("scalar", "vector", "rows")[len(letters)]
+            found.append(Operand(next(rest), kind, letters, _ITEMS[item or None], bool(in_place)))
+        operands.append(found)
+    return tuple(operands[0]), tuple(operands[1])
+
+
+Dispatcher = Callable[..., Any]
+_dispatcher: list[Dispatcher] = []
+
+
+def set_dispatcher(dispatcher: Dispatcher) -> None:
+    """Install the function that runs ops (the dispatch layer lies above this one)."""
+    _dispatcher[:] = [dispatcher]
+
+
+class Pass:
+    """Forward or vjp of an op as a flat list of operands in the order of the body."""
+
+    def __init__(self, op: Op, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], body: Body, vjp: bool) -> None:
+        self.op, self.inputs, self.outputs, self.body, self.vjp = op, inputs, outputs, body, vjp
+        self.symbols = tuple(dict.fromkeys(s for o in (*op.inputs, *op.outputs) for s in o.symbols))
+        self.name = f"{op.name}.vjp" if vjp else op.name
+
+
+class Op:
+    """An operation: callable on arrays, with ``.vjp``, ``.signature`` and its definition.
+
+    Made by :func:`op`; all of them stand in :data:`OPS`.
+    """
+
+    def __init__(self, spec: str, body: Body, settings: dict[str, Any]) -> None:
+        self.name = body.__name__
+        self.__name__ = self.name
+        self.__qualname__ = self.name
+        self.__doc__ = body.__doc__
+        self.__module__ = body.__module__
+        self.spec = spec
+        attributes: dict[str, Any] = settings.get("attributes", {})
+        self.attributes = tuple(attributes)
+        self.choices = {k: v for k, v in attributes.items() if isinstance(v, tuple)}
+        self.defaults = {k: v[0] if isinstance(v, tuple) else v for k, v in attributes.items()}
+        names = list(inspect.signature(body).parameters)
+        self.inputs, self.outputs = parse_signature(spec, names)
+        self.vjp_from: str = settings.get("vjp_from", "inputs")
+        self.oracle: Callable[..., Any] | None = settings.get("oracle")
+        self.samples: Callable[..., Any] | None = settings.get("samples")
+        self.result: Callable[..., Any] | None = settings.get("result")
+        self.forward_pass = Pass(self, self.inputs, self.outputs, body, vjp=False)
+        self.vjp_pass: Pass | None = None
+        self.vjp: Callable[..., Any] | None = None  # vjp(*inputs, *output_cotangents) -> input cotangents
+
+    @property
+    def signature(self) -> str:
+        """The plain gufunc form, such as ``(d),(d),(d,d)->()``."""
+
+        def side(operands: tuple[Operand, ...]) -> str:
+            return ",".join(f"({o.event_text().replace(' ', '')})" if o.kind != "vec" else "(p)" for o in operands)
+
+        return f"{side(self.inputs)}->{side(self.outputs)}"
+
+    def defvjp(self, body: Body) -> Body:
+        """Register the definition of the reverse pass: inputs, output cotangents, input cotangents."""
+        primal = self.inputs if self.vjp_from == "inputs" else self.real(self.outputs)
+        cts = tuple(o.cotangent() for o in self.real(self.outputs))
+        results = tuple(o.cotangent() for o in self.real(self.inputs))
+        vjp_pass = self.vjp_pass = Pass(self, (*primal, *cts), results, body, vjp=True)
+
+        def vjp(*args: Any, out: Any = None, **attributes: Any) -> Any:
+            return _dispatcher[0](vjp_pass, args, out, attributes)
+
+        vjp.__name__ = vjp_pass.name
+        vjp.__doc__ = f"Cotangents of the inputs of ``{self.name}``: {', '.join(o.name for o in results)}."
+        self.vjp = vjp
+        return body
+
+    @staticmethod
+    def real(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        """Those of the floating type, which alone have cotangents."""
+        return tuple(o for o in operands if o.item == "real")
+
+    def __call__(self, *args: Any, out: Any = None, **attributes: Any) -> Any:
+        """Run the op on arrays of shape ``batch_shape + event_shape``."""
+        return _dispatcher[0](self.forward_pass, args, out, attributes)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}: {self.signature}>"
+
+
+OPS: dict[str, Op] = {}
+
+
+def op(spec: str, **settings: Any) -> Callable[[Body], Op]:
+    """Make an op of a one-event definition and enter it into :data:`OPS`.
+
+    Parameters
+    ----------
+    spec : str
+        The signature; CONTRIBUTING.md has the grammar.
+    **settings : object
+        ``attributes``: dict from name to default, or to the tuple of choices whose first is the default. ``vjp_from``:
+        ``"inputs"`` or ``"outputs"``. ``oracle``: function of the inputs, in float64, that tests hold the op against.
+        ``samples``: function ``(rng, batch_shape, extents)`` to inputs, where the kinds alone do not say enough. ``result``:
+        what to make of the tuple of outputs.
+    """
+
+    def make(body: Body) -> Op:
+        made = Op(spec, body, settings)
+        OPS[made.name] = made
+        return made
+
+    return make
+
+
+def select(condition: Any, yes: Any, no: Any) -> Any:
+    """Choose by lane."""
+    return np.where(condition, yes, no)
+
+
+def real_positive(x: Any) -> Any:
+    """Whether x > 0, false for NaN; of a complex-step number, whether its real part is."""
+    return x.real > 0

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""Cholesky factors of batches of symmetric matrices."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._check import NotPositiveDefiniteError
+from .._op import op, real_positive, select
+
+HALF = 0.5
+
+
+class CholeskyResult(NamedTuple):
+    """Result of :func:`cholesky_ex`."""
+
+    scale_tril: Any
+    info: Any
+
+
+def _oracle(a: Any) -> tuple[Any, ...]:
+    lower = np.tril(a)
+    symmetric = lower + np.swapaxes(np.tril(a, -1), -1, -2)
+    return np.linalg.cholesky(symmetric), np.zeros(a.shape[:-2], np.int32)
+
+
+@op("sym(d)->tril(d),():i4", vjp_from="outputs", oracle=_oracle, result=lambda *r: CholeskyResult(r[0], r[1][()]))
+def cholesky_ex(a, scale_tril, info):  # type: ignore[no-untyped-def]
+    """Lower Cholesky factors, with failure as data.
+
+    Parameters
+    ----------
+    a : array, shape (..., d, d)
+        Symmetric matrices; only the lower triangle is read.
+
+    Returns
+    -------
+    CholeskyResult
+        ``scale_tril`` (..., d, d), zero above the diagonal, NaN below where the factorization failed; ``info`` int32 of
+        the batch shape: 0, or the 1-based first leading minor whose pivot is not positive (NaN and inf included).
+
+    Notes
+    -----
+    Never raises for numerical reasons. The vjp takes ``scale_tril`` and its cotangent and gives the symmetric cotangent
+    ``(S + S^T)/2``, by the reverse sweep of Murray (arXiv 1602.07527).
+    """
+    d = a.shape[0]
+    failed = np.zeros_like(info[0])
+    for j in range(d):
+        pivot = a[j, j]
+        for k in range(j):
+            pivot = pivot - scale_tril[j, k] * scale_tril[j, k]
+        good = real_positive(pivot) & (pivot.real < np.inf)
+        failed = select(good | (failed != 0), failed, j + 1)
+        root = np.sqrt(pivot)
+        scale_tril[j, j] = root
+        for i in range(j + 1, d):
+            total = a[i, j]
+            for k in range(j):
+                total = total - scale_tril[i, k] * scale_tril[j, k]
+            scale_tril[i, j] = total / root
+    info[0] = failed
+    for i in range(d):
+        for j in range(i + 1):
+            scale_tril[i, j] = select(failed == 0, scale_tril[i, j], np.nan)
+
+
+@cholesky_ex.defvjp
+def _(scale_tril, ct_scale_tril, ct_a):  # type: ignore[no-untyped-def]
+    d = scale_tril.shape[0]
+    for i in range(d):
+        for j in range(i + 1):
+            ct_a[i, j] = ct_scale_tril[i, j]
+    for j in range(d - 1, -1, -1):
+        pivot_bar = ct_a[j, j]
+        for i in range(j + 1, d):
+            ct_a[i, j] = ct_a[i, j] / scale_tril[j, j]
+            pivot_bar = pivot_bar - scale_tril[i, j] * ct_a[i, j]
+        pivot_bar = pivot_bar / scale_tril[j, j]
+        for k in range(j):
+            row_bar = ct_a[j, k] - pivot_bar * scale_tril[j, k]
+            for i in range(j + 1, d):
+                row_bar = row_bar - ct_a[i, j] * scale_tril[i, k]
+                ct_a[i, k] = ct_a[i, k] - ct_a[i, j] * scale_tril[j, k]
+            ct_a[j, k] = row_bar
+        ct_a[j, j] = pivot_bar * HALF
+    for i in range(d):
+        for j in range(i):
+            ct_a[i, j] = ct_a[i, j] * HALF
+            ct_a[j, i] = ct_a[i, j]
+
+
+class Cholesky:
+    """The callable ``cholesky``; see :meth:`__call__`."""
+
+    name = __name__ = __qualname__ = "cholesky"
+    signature = "(d,d)->(d,d)"
+    vjp = staticmethod(cholesky_ex.vjp)  # type: ignore[arg-type]
+
+    def __call__(self, a: Any, *, check: bool = True, out: Any = None) -> Any:
+        """Lower Cholesky factors of symmetric positive-definite matrices.
+
+        Parameters
+        ----------
+        a : array, shape (..., d, d)
+            Only the lower triangle is read.
+        check : bool
+            Whether a failed matrix raises; otherwise it is NaN.
+        out : array, optional
+            Where to write the result.
+
+        Returns
+        -------
+        array, shape (..., d, d)
+            Lower factor, zeros above the diagonal. Its vjp takes the factor in place of ``a``:
+            ``cholesky.vjp(scale_tril, ct_scale_tril)``.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            With ``info`` and ``indices`` of the failed matrices. With ``out``, it then holds NaN for those.
+        """
+        if out is None:
+            scale_tril, info = cholesky_ex(a)
+        else:
+            info = np.empty(np.shape(a)[:-2], np.int32)
+            cholesky_ex(a, out=(out, info))
+            scale_tril = out
+        if check and np.any(info):
+            raise NotPositiveDefiniteError(info)
+        return scale_tril
+
+    def __repr__(self) -> str:
+        return f"<op cholesky: {self.signature}>"
+
+
+cholesky = Cholesky()
+cholesky.__doc__ = Cholesky.__call__.__doc__

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Activations of small nets and likelihoods of counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._op import op, select
+from .tril import sigmoid, softplus
+
+ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "silu", "softplus")
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _normal_cdf(h):  # type: ignore[no-untyped-def]
+    """Phi(h), with the imaginary part of a complex step to first order."""
+    phi = 0.5 * (1 + _erf(h.real * math.sqrt(0.5)))
+    if np.iscomplexobj(h):
+        return phi + 1j * h.imag * _normal_density(h.real)
+    return phi.astype(h.dtype)
+
+
+def _normal_density(h):  # type: ignore[no-untyped-def]
+    return np.exp(-0.5 * h * h) * (1 / math.sqrt(2 * math.pi))
+
+
+def _activate(h, activation):  # type: ignore[no-untyped-def]
+    if activation == "tanh":
+        return np.tanh(h)
+    if activation == "relu":
+        return select(h.real < 0, h * 0, h)
+    if activation == "gelu":
+        return h * _normal_cdf(h)
+    if activation == "silu":
+        return h * sigmoid(h)
+    return softplus(h) if activation == "softplus" else h
+
+
+def _activation_oracle(x: Any, bias: Any, *, activation: str = "identity") -> Any:
+    from scipy import special
+
+    h = x + bias
+    return {
+        "identity": lambda: h,
+        "tanh": lambda: np.tanh(h),
+        "relu": lambda: np.maximum(h, 0),
+        "gelu": lambda: h * special.ndtr(h),
+        "silu": lambda: h * special.expit(h),
+        "softplus": lambda: np.logaddexp(0, h),
+    }[activation]()
+
+
+@op("(),()->()", attributes={"activation": ACTIVATIONS}, oracle=_activation_oracle)
+def bias_activation(x, bias, y, activation):  # type: ignore[no-untyped-def]
+    """Add a bias and apply an activation: ``f(x + bias)``.
+
+    Parameters
+    ----------
+    x, bias : array
+        Broadcast against each other.
+    activation : {"identity", "tanh", "relu", "gelu", "silu", "softplus"}
+        gelu is the exact one, h Phi(h).
+
+    Returns
+    -------
+    array
+    """
+    y[0] = _activate(x + bias, activation)
+
+
+@bias_activation.defvjp
+def _(x, bias, ct_y, ct_x, ct_bias, activation):  # type: ignore[no-untyped-def]
+    h = x + bias
+    slope = h * 0 + 1
+    if activation == "tanh":
+        slope = 1 - np.tanh(h) * np.tanh(h)
+    elif activation == "relu":
+        slope = select(h.real > 0, slope, h * 0)
+    elif activation == "gelu":
+        slope = _normal_cdf(h) + h * _normal_density(h)
+    elif activation == "silu":
+        slope = sigmoid(h) * (1 + h * (1 - sigmoid(h)))
+    elif activation == "softplus":
+        slope = sigmoid(h)
+    ct_x[0] = ct_y * slope
+    ct_bias[0] = ct_x[0]
+
+
+def _binomial_samples(rng: Any, batch_shape: tuple[int, ...], extents: dict[str, int]) -> tuple[Any, ...]:
+    total_count = rng.integers(1, 17, (*batch_shape, extents["n"]))
+    return rng.binomial(total_count, 0.4).astype(float), 3 * rng.standard_normal(total_count.shape), total_count.astype(float)
+
+
+def _binomial_oracle(successes: Any, logits: Any, total_count: Any) -> Any:
+    return (successes * logits - total_count * np.logaddexp(0, logits)).sum(-1)
+
+
+@op("(n),(n),(n)->()", oracle=_binomial_oracle, samples=_binomial_samples)
+def binomial_log_likelihood(successes, logits, total_count, log_likelihood):  # type: ignore[no-untyped-def]
+    """Log likelihood of binomial counts, without the binomial coefficients.
+
+    Parameters
+    ----------
+    successes, logits, total_count : array, shape (..., n)
+        An entry with ``total_count = successes = 0`` is left out; ``total_count = 1`` is the Bernoulli.
+
+    Returns
+    -------
+    array, shape (...)
+        ``sum_j k_j l_j - N_j softplus(l_j)``.
+    """
+    total = logits[0] * 0 if logits.shape[0] else 0.0
+    for j in range(logits.shape[0]):
+        total = total + (successes[j] * logits[j] - total_count[j] * softplus(logits[j]))
+    log_likelihood[0] = total
+
+
+@binomial_log_likelihood.defvjp
+def _(successes, logits, total_count, ct_log_likelihood, ct_successes, ct_logits, ct_total_count):  # type: ignore[no-untyped-def]
+    for j in range(logits.shape[0]):
+        ct_successes[j] = ct_log_likelihood * logits[j]
+        ct_logits[j] = ct_log_likelihood * (successes[j] - total_count[j] * sigmoid(logits[j]))
+        ct_total_count[j] = -ct_log_likelihood * softplus(logits[j])

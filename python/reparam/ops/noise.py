@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Counter-based noise: words of Philox4x32-10 and standard normals made from them, the same bits on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _dispatch
+from .._op import op
+from ._normal_transform import normals_from_words, philox4x32
+
+_KEY = {"key_low": None, "key_high": None}
+_WORD = np.uint64(0xFFFFFFFF)
+
+
+def _words(stream, offset, key_low, key_high, per_block, count):  # type: ignore[no-untyped-def]
+    """Words ``[4, blocks, B]`` of the blocks that hold elements offset .. offset + count - 1."""
+    blocks = np.arange(-(-count // per_block), dtype=np.uint64)[:, None]
+    block = offset // np.uint64(per_block) + blocks
+    shape = np.broadcast_shapes(block.shape, stream.shape)
+    counters = (block & _WORD, block >> np.uint64(32), stream & _WORD, stream >> np.uint64(32))
+    words = philox4x32(*(np.broadcast_to(c, shape) for c in counters), np.uint64(key_low), np.uint64(key_high))
+    return np.stack(words).astype(np.uint32)
+
+
+@op("():u8,():u8->(n):u4", attributes=_KEY)
+def bits(stream, offset, words, key_low, key_high):  # type: ignore[no-untyped-def]
+    """Raw words ``offset .. offset + n - 1`` of a stream; ``offset`` is a multiple of 4."""
+    n = words.shape[0]
+    made = _words(stream, offset, key_low, key_high, 4, n)
+    words[...] = np.moveaxis(made, 0, 1).reshape(-1, words.shape[1])[:n]
+
+
+@op("():u8,():u8->(n)", attributes=_KEY)
+def normal(stream, offset, noise, key_low, key_high):  # type: ignore[no-untyped-def]
+    """Standard normals ``offset .. offset + n - 1`` of a stream; ``offset`` is a multiple of 4."""
+    n = noise.shape[0]
+    per_block = 4 if noise.dtype == np.float32 else 2
+    made = normals_from_words(_words(stream, offset, key_low, key_high, per_block, n), noise.dtype)
+    noise[...] = np.moveaxis(made, 0, 1).reshape(-1, noise.shape[1])[:n]
+
+
+_dispatch._noise_op[:] = [normal]
+__all__: list[Any] = ["bits", "normal"]

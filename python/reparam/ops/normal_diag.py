@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""Gaussians with a diagonal scale: N(loc, diag(scale_diag^2))."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._op import op
+from .normal_tril import HALF_LOG_2PI, log_det, square_norm
+from .tril import poison
+
+
+def _log_prob_oracle(value: Any, loc: Any, scale_diag: Any) -> Any:
+    y = (value - loc) / scale_diag
+    return (-0.5 * y**2 - np.log(scale_diag) - HALF_LOG_2PI).sum(-1)
+
+
+def _both_oracle(noise: Any, loc: Any, scale_diag: Any) -> Any:
+    value = loc + scale_diag * noise
+    return value, _log_prob_oracle(value, loc, scale_diag)
+
+
+def _kl_oracle(loc: Any, scale_diag: Any) -> Any:
+    return (0.5 * (scale_diag**2 + loc**2 - 1) - np.log(scale_diag)).sum(-1)
+
+
+@op("(d),(d),(d)->(d)", oracle=lambda noise, loc, scale_diag: loc + scale_diag * noise)
+def normal_diag_transform(noise, loc, scale_diag, value):  # type: ignore[no-untyped-def]
+    """Reparameterize: ``loc + scale_diag * noise``.
+
+    Parameters
+    ----------
+    noise, loc, scale_diag : array, shape (..., d)
+        NaN in an event where a scale is not positive.
+
+    Returns
+    -------
+    array, shape (..., d)
+    """
+    bad = poison(scale_diag)
+    for i in range(noise.shape[0]):
+        value[i] = loc[i] + scale_diag[i] * noise[i] + bad
+
+
+@normal_diag_transform.defvjp
+def _(noise, loc, scale_diag, ct_value, ct_noise, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+    bad = poison(scale_diag)
+    for i in range(noise.shape[0]):
+        ct = ct_value[i] + bad
+        ct_noise[i] = ct * scale_diag[i]
+        ct_loc[i] = ct
+        ct_scale_diag[i] = ct * noise[i]
+
+
+@op("(d),(d),(d)->(d),()", oracle=_both_oracle)
+def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):  # type: ignore[no-untyped-def]
+    """Reparameterize, and the log density of the result.
+
+    Parameters
+    ----------
+    noise, loc, scale_diag : array, shape (..., d)
+
+    Returns
+    -------
+    value : array, shape (..., d)
+    log_prob : array, shape (...)
+    """
+    normal_diag_transform.forward_pass.body(noise, loc, scale_diag, value)
+    log_prob[0] = -log_det(scale_diag) - 0.5 * square_norm(noise) - noise.shape[0] * HALF_LOG_2PI
+
+
+@normal_diag_transform_and_log_prob.defvjp
+def _(noise, loc, scale_diag, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+    bad = poison(scale_diag)
+    for i in range(noise.shape[0]):
+        ct = ct_value[i] + bad
+        ct_noise[i] = ct * scale_diag[i] - ct_log_prob * noise[i]
+        ct_loc[i] = ct
+        ct_scale_diag[i] = ct * noise[i] - ct_log_prob / scale_diag[i]
+
+
+@op("(d),(d),(d)->()", oracle=_log_prob_oracle)
+def normal_diag_log_prob(value, loc, scale_diag, log_prob):  # type: ignore[no-untyped-def]
+    """Log density of ``N(loc, diag(scale_diag^2))`` at ``value``.
+
+    Parameters
+    ----------
+    value, loc, scale_diag : array, shape (..., d)
+
+    Returns
+    -------
+    array, shape (...)
+    """
+    y = (value - loc) / scale_diag
+    log_prob[0] = -log_det(scale_diag) - 0.5 * square_norm(y) - value.shape[0] * HALF_LOG_2PI
+
+
+@normal_diag_log_prob.defvjp
+def _(value, loc, scale_diag, ct_log_prob, ct_value, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+    ct = ct_log_prob + poison(scale_diag)
+    for i in range(value.shape[0]):
+        y = (value[i] - loc[i]) / scale_diag[i]
+        slope = ct / scale_diag[i]
+        ct_loc[i] = slope * y
+        ct_value[i] = -ct_loc[i]
+        ct_scale_diag[i] = slope * (y * y - 1)
+
+
+@op("(d)->()", oracle=lambda scale_diag: (np.log(scale_diag) + 0.5 + HALF_LOG_2PI).sum(-1))
+def normal_diag_entropy(scale_diag, entropy):  # type: ignore[no-untyped-def]
+    """Entropy of ``N(loc, diag(scale_diag^2))``.
+
+    Parameters
+    ----------
+    scale_diag : array, shape (..., d)
+
+    Returns
+    -------
+    array, shape (...)
+    """
+    entropy[0] = log_det(scale_diag) + scale_diag.shape[0] * (0.5 + HALF_LOG_2PI)
+
+
+@normal_diag_entropy.defvjp
+def _(scale_diag, ct_entropy, ct_scale_diag):  # type: ignore[no-untyped-def]
+    ct = ct_entropy + poison(scale_diag)
+    for i in range(scale_diag.shape[0]):
+        ct_scale_diag[i] = ct / scale_diag[i]
+
+
+@op("(d),(d)->()", oracle=_kl_oracle)
+def normal_diag_kl_standard(loc, scale_diag, kl):  # type: ignore[no-untyped-def]
+    """KL divergence of ``N(loc, diag(scale_diag^2))`` to ``N(0, I)``.
+
+    Parameters
+    ----------
+    loc, scale_diag : array, shape (..., d)
+
+    Returns
+    -------
+    array, shape (...)
+    """
+    kl[0] = 0.5 * (square_norm(scale_diag) + square_norm(loc) - loc.shape[0]) - log_det(scale_diag)
+
+
+@normal_diag_kl_standard.defvjp
+def _(loc, scale_diag, ct_kl, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+    ct = ct_kl + poison(scale_diag)
+    for i in range(loc.shape[0]):
+        ct_loc[i] = ct * loc[i]
+        ct_scale_diag[i] = ct * (scale_diag[i] - 1 / scale_diag[i])

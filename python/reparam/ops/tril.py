@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Triangular solves, and lower factors from unconstrained vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._op import op, real_positive, select
+
+
+def positive_or_nan(scale):  # type: ignore[no-untyped-def]
+    """The failure contract: the scale where it is > 0, NaN elsewhere."""
+    return select(real_positive(scale), scale, np.nan)
+
+
+def poison(diagonal):  # type: ignore[no-untyped-def]
+    """0 where every scale is > 0, NaN elsewhere; added to an output it poisons that event alone."""
+    total = select(real_positive(diagonal[0]), diagonal[0] * 0, np.nan) if len(diagonal) else 0.0
+    for scale in diagonal[1:]:
+        total = select(real_positive(scale), total, np.nan)
+    return total
+
+
+def diagonal_of(scale_tril):  # type: ignore[no-untyped-def]
+    """The d diagonal entries."""
+    return [scale_tril[i, i] for i in range(scale_tril.shape[0])]
+
+
+def solve_lower(scale_tril, x):  # type: ignore[no-untyped-def]
+    """Solve in place: x <- L^-1 x."""
+    d = scale_tril.shape[0]
+    for i in range(d):
+        total = x[i]
+        for k in range(i):
+            total = total - scale_tril[i, k] * x[k]
+        x[i] = total / scale_tril[i, i]
+
+
+def solve_lower_transposed(scale_tril, x):  # type: ignore[no-untyped-def]
+    """Solve in place: x <- L^-T x."""
+    d = scale_tril.shape[0]
+    for i in range(d - 1, -1, -1):
+        total = x[i]
+        for k in range(i + 1, d):
+            total = total - scale_tril[k, i] * x[k]
+        x[i] = total / scale_tril[i, i]
+
+
+def _solve_oracle(scale_tril: Any, b: Any, *, transpose: bool = False) -> Any:
+    lower = np.tril(scale_tril)
+    return np.linalg.solve(np.swapaxes(lower, -1, -2) if transpose else lower, b[..., None])[..., 0]
+
+
+@op("tril(d),(d)->(d)", attributes={"transpose": False}, oracle=_solve_oracle)
+def tril_solve(scale_tril, b, x, transpose):  # type: ignore[no-untyped-def]
+    """Solve ``L x = b``, or ``L^T x = b``.
+
+    Parameters
+    ----------
+    scale_tril : array, shape (..., d, d)
+        Lower factor; only its lower triangle is read.
+    b : array, shape (..., d)
+        Right-hand sides.
+    transpose : bool
+        Solve with the transpose.
+
+    Returns
+    -------
+    array, shape (..., d)
+        NaN in an event whose diagonal is not positive.
+    """
+    bad = poison(diagonal_of(scale_tril))
+    for i in range(b.shape[0]):
+        x[i] = b[i] + bad
+    if transpose:
+        solve_lower_transposed(scale_tril, x)
+    else:
+        solve_lower(scale_tril, x)
+
+
+@tril_solve.defvjp
+def _(scale_tril, b, ct_x, ct_scale_tril, ct_b, transpose):  # type: ignore[no-untyped-def]
+    d = b.shape[0]
+    bad = poison(diagonal_of(scale_tril))
+    x = b + bad
+    for i in range(d):
+        ct_b[i] = ct_x[i] + bad
+    if transpose:
+        solve_lower_transposed(scale_tril, x)
+        solve_lower(scale_tril, ct_b)
+    else:
+        solve_lower(scale_tril, x)
+        solve_lower_transposed(scale_tril, ct_b)
+    for i in range(d):
+        for j in range(i + 1):
+            ct_scale_tril[i, j] = -(x[i] * ct_b[j] if transpose else ct_b[i] * x[j])
+
+
+def softplus(x):  # type: ignore[no-untyped-def]
+    """log(1 + exp(x)) without overflow."""
+    return select(x.real > 0, x, x * 0) + np.log1p(np.exp(-select(x.real > 0, x, -x)))
+
+
+def sigmoid(x):  # type: ignore[no-untyped-def]
+    """1 / (1 + exp(-x)) without overflow."""
+    small = np.exp(-select(x.real > 0, x, -x))
+    return select(x.real > 0, 1 / (1 + small), small / (1 + small))
+
+
+def _scale(v, diagonal, floor):  # type: ignore[no-untyped-def]
+    return (np.exp(v) if diagonal == "exp" else softplus(v)) + np.asarray(floor, v.real.dtype)
+
+
+def _vector_oracle(vector: Any, *, diagonal: str = "exp", floor: float = 0.0, row_scaled: bool = False) -> Any:
+    d = (int(np.sqrt(8 * vector.shape[-1] + 1)) - 1) // 2
+    out = np.zeros((*vector.shape[:-1], d, d))
+    rows, columns = np.tril_indices(d)
+    out[..., rows, columns] = vector
+    i = np.arange(d)
+    scale = (np.exp if diagonal == "exp" else lambda v: np.logaddexp(0, v))(out[..., i, i]) + floor
+    out = out * scale[..., None] if row_scaled else out
+    out[..., i, i] = scale
+    return out
+
+
+_FROM_VECTOR = {"diagonal": ("exp", "softplus"), "floor": 0.0, "row_scaled": False}
+
+
+@op("vec(d)->tril(d)", attributes=_FROM_VECTOR, oracle=_vector_oracle)
+def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):  # type: ignore[no-untyped-def]
+    """Lower factors with positive diagonal from unconstrained vectors.
+
+    Parameters
+    ----------
+    vector : array, shape (..., d (d + 1) / 2)
+        Entries in the order of ``np.tril_indices(d)``.
+    diagonal : {"exp", "softplus"}
+        The map of the diagonal entries to scales.
+    floor : float
+        Added to the diagonal.
+    row_scaled : bool
+        Whether row i is multiplied by its scale: diag(scale) times a unit lower factor.
+
+    Returns
+    -------
+    array, shape (..., d, d)
+    """
+    at = 0
+    for i in range(scale_tril.shape[0]):
+        scale = _scale(vector[at + i], diagonal, floor)
+        for j in range(i):
+            scale_tril[i, j] = vector[at + j] * scale if row_scaled else vector[at + j]
+        scale_tril[i, i] = scale
+        at += i + 1
+
+
+@tril_from_vector.defvjp
+def _(vector, ct_scale_tril, ct_vector, diagonal, floor, row_scaled):  # type: ignore[no-untyped-def]
+    at = 0
+    for i in range(ct_scale_tril.shape[0]):
+        v = vector[at + i]
+        ct_scale = ct_scale_tril[i, i]
+        for j in range(i):
+            ct_vector[at + j] = ct_scale_tril[i, j]
+            if row_scaled:
+                ct_vector[at + j] = ct_scale_tril[i, j] * _scale(v, diagonal, floor)
+                ct_scale = ct_scale + ct_scale_tril[i, j] * vector[at + j]
+        ct_vector[at + i] = ct_scale * (np.exp(v) if diagonal == "exp" else sigmoid(v))
+        at += i + 1

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Counter-based random numbers: element ``i`` depends on ``(key, stream, i)`` alone, with the same bits everywhere.
+
+Philox4x32-10 (Salmon et al., SC 2011) and Box-Muller. There is no hidden state: the same key gives the same numbers on every
+backend, instruction set and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ops
+from ._check import FLOATS, as_int
+from ._dispatch import Draw
+
+__all__ = ["Draw", "as_key", "bits", "draw_index", "event_normal", "fold_in", "normal"]
+
+Array = NDArray[Any]
+Key = Any  # int | numpy.random.Generator | numpy.random.SeedSequence | a JAX key
+_LAST_STREAM = 2**64 - 1
+_CHUNK = 256  # elements of one event of the kernel; any multiple of 4 gives the same numbers
+
+
+def as_key(key: Key) -> int:
+    """Normalize a key to an int in ``[0, 2**64)``.
+
+    Parameters
+    ----------
+    key : int, JAX key, numpy.random.Generator or numpy.random.SeedSequence
+        A JAX key of words (h, l) is ``h * 2**32 + l``; a Generator is moved on by one draw.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or out of range.
+    """
+    if isinstance(key, np.random.Generator):
+        return int(key.integers(2**64, dtype=np.uint64))
+    if isinstance(key, np.random.SeedSequence):
+        return int(key.generate_state(1, np.uint64)[0])
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return as_int("key", key, 0, 2**64)
+    words = _jax_words(key)
+    if words is None:
+        raise TypeError(
+            "key must be an int in [0, 2**64), a JAX key, a numpy.random.Generator or a SeedSequence, "
+            f"got {type(key).__name__}"
+        )
+    return int(words[0]) << 32 | int(words[1])
+
+
+def _jax_words(key: Any) -> Array | None:
+    """The two words of a JAX key, typed or raw."""
+    if str(getattr(key, "dtype", "")).startswith("key<"):
+        import jax
+
+        key = jax.random.key_data(key)
+    words = np.asarray(key) if hasattr(key, "__array__") else None
+    return words if words is not None and words.dtype == np.uint32 and words.shape == (2,) else None
+
+
+def _halves(key: int) -> dict[str, int]:
+    return {"key_low": key & 0xFFFFFFFF, "key_high": key >> 32}
+
+
+def _fill(op: Any, n: int, key: int, place: tuple[int, int], dtype: Any) -> Array:
+    """Elements ``offset .. offset + n - 1`` of one stream."""
+    stream, offset = place
+    start = offset - offset % 4
+    lead = offset - start
+    chunks = -(-(n + lead) // _CHUNK)
+    length = _CHUNK if chunks > 1 else n + lead
+    offsets = start + np.arange(chunks, dtype=np.uint64) * np.uint64(_CHUNK)
+    made = op(np.asarray(stream, np.uint64), offsets, n=length, dtype=dtype, **_halves(key))
+    flat: Array = made.reshape(-1)[lead : lead + n]
+    return flat if flat.base is None or len(flat) == flat.base.size else flat.copy()
+
+
+def _place(stream: Any, offset: Any) -> tuple[int, int]:
+    return as_int("stream", stream, 0, _LAST_STREAM), as_int("offset", offset, 0, 2**63)
+
+
+def bits(n: int, *, key: Key, stream: int = 0, offset: int = 0) -> NDArray[np.uint32]:
+    """Raw 32-bit words.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    key : key
+        See :func:`as_key`.
+    stream, offset : int
+        The stream, in ``[0, 2**64 - 1)``, and its first word.
+
+    Returns
+    -------
+    ndarray of uint32, shape (n,)
+    """
+    return _fill(ops.bits, as_int("n", n), as_key(key), _place(stream, offset), None)
+
+
+def normal(
+    shape: Any, *, key: Key, stream: int = 0, offset: int = 0, dtype: Any = None, like: Any = None
+) -> Array:
+    """Standard normals.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    key : key
+        See :func:`as_key`.
+    stream, offset : int
+        The stream, and the element it starts at.
+    dtype : {"float32", "float64"}, optional
+        Default float64.
+    like : array, optional
+        Takes its library, device and dtype.
+
+    Returns
+    -------
+    array
+        Element ``i`` in C order depends on ``(key, stream, offset + i)`` and the dtype alone.
+    """
+    sizes = tuple(as_int("shape", s) for s in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    if like is not None and dtype is None:
+        dtype = getattr(like, "dtype", None)
+    real = np.dtype(np.float64 if dtype is None else dtype)
+    if real not in FLOATS:
+        raise TypeError(f"dtype must be float32 or float64, got {real}")
+    return _fill(ops.normal, math.prod(sizes), as_key(key), _place(stream, offset), real).reshape(sizes)
+
+
+def fold_in(key: Key, data: int) -> int:
+    """Make a new key from a key and an int, as in JAX.
+
+    Parameters
+    ----------
+    key : key
+    data : int
+        In ``[0, 2**64 - 1)``.
+
+    Returns
+    -------
+    int
+        Words 0 and 1 of block ``data`` of the reserved stream ``2**64 - 1``.
+    """
+    data = as_int("data", data, 0, _LAST_STREAM)
+    counters = (data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF)
+    return _fold(counters, as_key(key))
+
+
+def _fold(counter: tuple[int, int, int, int], key: int) -> int:
+    """One Philox block in Python integers: a key is made in 5 us, without an array."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    for _ in range(10):
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c1 << 32 | c0
+
+
+def draw_index(index: Any, batch_shape: tuple[int, ...]) -> NDArray[np.uint64]:
+    """The stream of each event of a batch: ``index``, or 0, 1, 2, ... in C order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``index`` is not of an integer type, is negative, or does not have the batch shape.
+    """
+    if index is None:
+        return np.arange(math.prod(batch_shape), dtype=np.uint64).reshape(batch_shape)
+    array = np.asarray(index)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"index must hold integers, got {array.dtype}")
+    if array.shape != batch_shape:
+        raise ValueError(f"index must have the batch shape {batch_shape}, got {array.shape}")
+    if array.size and array.min() < 0:
+        raise ValueError(f"index must be >= 0, got {array.min()}")
+    return np.asarray(array, np.uint64)
+
+
+def event_normal(num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, dtype: Any) -> Array:
+    """Noise addressed by event, shape ``(num_samples, *index.shape, d)``: event b takes stream ``index[b]``.
+
+    Its element ``s * d + j`` is sample s, coordinate j.
+    """
+    made = ops.normal(index, np.zeros((), np.uint64), n=num_samples * d, dtype=dtype, **_halves(key))
+    return np.moveaxis(np.reshape(made, (*index.shape, num_samples, d)), -2, 0)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Axes of the tests as fixtures: backend, element type; and a header that says what was tested."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import support
+
+import reparam as rp
+from reparam import _core
+
+
+def pytest_report_header():
+    return [
+        f"reparam {rp.__version__}: ISAs {', '.join(_core.isas())} (default {_core.default_isa()}), {_core.compiler}",
+        f"numpy {np.__version__}, {platform.platform()}, {len(os.sched_getaffinity(0))} CPUs, GPU none",
+    ]
+
+
+@pytest.fixture(params=support.backend_axis())
+def backend(request):
+    """Runs the test on one backend, and fails it if any op of it ran elsewhere."""
+    with rp.backend(request.param), support.only_ran_on(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=support.DTYPES)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(autouse=True)
+def _default_threads():
+    yield
+    rp.set_num_threads(None)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""The failure contract: info is exact, a bad event is NaN, its neighbours keep their bits, and the message says where."""
+
+import numpy as np
+import pytest
+from support import OPS_WITH_SCALE, OPS_WITH_TRIANGLE, forward, same_bits, sample_cotangents, sample_inputs, vjp
+
+import reparam as rp
+
+pytestmark = pytest.mark.usefixtures("backend")
+D = 5
+BATCH = 2 * 16 + 3  # more than two packs of the widest lanes, and a tail
+
+
+@pytest.fixture
+def matrices(rng, dtype):
+    factor = rng.standard_normal((BATCH, D, D))
+    return (factor @ factor.swapaxes(-1, -2) + D * np.eye(D)).astype(dtype)
+
+
+def assert_failed(result, bad):
+    """``bad`` maps an event to its info; all other events have succeeded."""
+    expected = np.zeros(BATCH, np.int32)
+    for event, info in bad.items():
+        expected[event] = info
+    lower = np.tril(np.ones((D, D), bool))
+    assert result.info.dtype == np.int32
+    np.testing.assert_array_equal(result.info, expected)
+    assert np.isnan(result.scale_tril[expected > 0][:, lower]).all()
+    good = result.scale_tril[expected == 0]
+    assert np.isfinite(good).all()
+    assert (np.diagonal(good, axis1=-2, axis2=-1) > 0).all()
+    assert not good[:, ~lower].any()
+
+
+@pytest.mark.parametrize("k", [0, D // 2, D - 1], ids=["first", "middle", "last"])
+def test_a_zero_row_and_column_is_found(matrices, k):
+    """LAPACK's matrix types 3 to 5."""
+    matrices[7, k, :] = matrices[7, :, k] = 0
+    assert_failed(rp.cholesky_ex(matrices), {7: k + 1})
+
+
+@pytest.mark.parametrize("pivot", [0.0, -0.0, -1.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("k", range(D))
+def test_a_bad_diagonal_entry_is_the_first_bad_minor(matrices, pivot, k):
+    matrices[11, k, k] = pivot
+    matrices[12, k, k] = matrices[12, D - 1, D - 1] = pivot
+    assert_failed(rp.cholesky_ex(matrices), {11: k + 1, 12: k + 1})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e18])
+@pytest.mark.parametrize(("i", "j"), [(1, 0), (3, 1), (D - 1, 0), (D - 1, D - 2)])
+def test_a_bad_entry_below_the_diagonal_fails_in_its_own_row(matrices, value, i, j):
+    matrices[3, i, j] = value
+    assert_failed(rp.cholesky_ex(matrices), {3: i + 1})
+
+
+def test_info_of_random_indefinite_matrices_agrees_with_the_signs_of_the_minors(rng):
+    a = rng.integers(-4, 5, (300, 4, 4)).astype(float)
+    a = a + a.swapaxes(-1, -2) + 8 * np.eye(4)
+    minors = np.stack([np.round(np.linalg.det(a[:, :k, :k])) for k in range(1, 5)], axis=1)
+    a, minors = a[(minors != 0).all(axis=1)], minors[(minors != 0).all(axis=1)]
+    expected = np.where((minors > 0).all(axis=1), 0, np.argmax(minors < 0, axis=1) + 1)
+    assert set(expected) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(rp.cholesky_ex(a).info, expected)
+
+
+@pytest.mark.parametrize("event", range(BATCH))
+def test_neighbours_of_a_failed_event_keep_their_bits(matrices, event):
+    clean = rp.cholesky_ex(matrices).scale_tril
+    matrices[event, 2, 2] = np.nan
+    result = rp.cholesky_ex(matrices)
+    others = np.arange(BATCH) != event
+    same_bits(result.scale_tril[others], clean[others])
+    ct = np.ones_like(clean)
+    ct_clean, ct_a = rp.cholesky_ex.vjp(clean, ct), rp.cholesky_ex.vjp(result.scale_tril, ct)
+    same_bits(ct_a[others], ct_clean[others])
+    assert np.isnan(ct_a[event]).all()
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -7.0])
+@pytest.mark.parametrize("op", OPS_WITH_TRIANGLE, ids=lambda op: op.name)
+def test_the_unread_upper_triangle_has_no_effect(op, poison, rng, dtype):
+    inputs, cotangents = sample_inputs(op, rng, (BATCH,), D, dtype), sample_cotangents(op, rng, (BATCH,), D, dtype)
+    upper = np.triu(np.ones((D, D), bool), 1)
+    spoiled = [spoil(o, x, upper, poison) for o, x in zip(op.inputs, inputs, strict=True)]
+    same_bits(forward(op, spoiled), forward(op, inputs))
+    if op.vjp is not None:
+        spoiled_cts = [spoil(o, x, upper, poison) for o, x in zip(op.outputs, cotangents, strict=True)]
+        same_bits(vjp(op, spoiled, spoiled_cts), vjp(op, inputs, cotangents))
+
+
+def spoil(operand, array, upper, poison):
+    if operand.kind not in {"tril", "sym"}:
+        return array
+    return np.where(upper, array.dtype.type(poison), array)
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.0, -1.0, np.nan, -np.inf])
+@pytest.mark.parametrize(("op", "name"), OPS_WITH_SCALE, ids=lambda p: getattr(p, "name", p))
+def test_a_scale_that_is_not_positive_is_nan_in_its_event_alone(op, name, scale, rng, dtype):
+    inputs, cotangents = sample_inputs(op, rng, (BATCH,), D, dtype), sample_cotangents(op, rng, (BATCH,), D, dtype)
+    clean, clean_cts = forward(op, inputs), vjp(op, inputs, cotangents)
+    at = [o.name for o in op.inputs].index(name)
+    for event, k in ((0, 0), (9, D - 1), (BATCH - 1, 2)):
+        inputs[at][(event, *[k] * op.inputs[at].event_rank)] = scale
+    bad = np.isin(np.arange(BATCH), [0, 9, BATCH - 1])
+    results = forward(op, inputs)
+    assert_poisoned(op.outputs, results, clean, bad)
+    if op.vjp is not None:
+        assert_poisoned(op.inputs, vjp(op, inputs, cotangents), clean_cts, bad)
+
+
+def assert_poisoned(operands, results, clean, bad):
+    for operand, result, before in zip(operands, results, clean, strict=True):
+        same_bits(result[~bad], before[~bad])
+        read = result[bad]
+        if operand.kind == "tril":
+            read = read[:, np.tril(np.ones((D, D), bool))]
+        assert np.isnan(read).all(), operand.name
+
+
+def test_cholesky_raises_with_the_events_and_their_minors(matrices):
+    stack = matrices[:6].reshape(2, 3, D, D).copy()
+    stack[0, 1, 3, 3] = -1
+    stack[1, 2, 0, 0] = np.nan
+    with pytest.raises(rp.NotPositiveDefiniteError) as caught:
+        rp.cholesky(stack)
+    error = caught.value
+    assert isinstance(error, np.linalg.LinAlgError)
+    np.testing.assert_array_equal(error.info, [[0, 4, 0], [0, 0, 1]])
+    assert [tuple(int(i) for i in index) for index in error.indices] == [(0, 1), (1, 2)]
+    message = str(error)
+    assert "cholesky" in message
+    assert "2 of 6" in message
+    assert "(0, 1)" in message
+    assert "(1, 2)" in message
+    assert message.index("(0, 1)") < message.index("4", message.index("(0, 1)")) < message.index("(1, 2)")
+
+
+def test_the_message_names_at_most_eight_events(matrices):
+    matrices[2:22, 1, 1] = -1
+    with pytest.raises(rp.NotPositiveDefiniteError) as caught:
+        rp.cholesky(matrices)
+    message = str(caught.value)
+    assert f"20 of {BATCH}" in message
+    assert len(caught.value.indices) == 20
+    named = [event for event in range(2, 22) if f"({event},)" in message or f"{event}:" in message]
+    assert named == list(range(2, 10))
+
+
+def test_a_single_matrix_that_fails_says_which_minor():
+    with pytest.raises(rp.NotPositiveDefiniteError, match="leading minor.*2"):
+        rp.cholesky(np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+
+def test_cholesky_without_check_does_not_raise(matrices):
+    matrices[4, 1, 1] = -1
+    scale_tril = rp.cholesky(matrices, check=False)
+    same_bits(scale_tril, rp.cholesky_ex(matrices).scale_tril)
+    assert np.isnan(scale_tril[4, 0, 0])
+
+
+def test_nothing_is_warned_about():
+    """Failure is data: not even a floating-point warning comes with it (the suite turns warnings into errors)."""
+    with np.errstate(all="raise"):
+        result = rp.cholesky_ex(np.array([[np.inf, 0.0], [0.0, -1.0]]))
+        log_prob = rp.normal_diag_log_prob(np.array([1e200]), np.array([0.0]), np.array([1e-200]))
+    assert result.info == 1
+    assert log_prob == -np.inf

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Every op of the table on every backend: forward against its oracle, vjp against the complex step of its definition."""
+
+import numpy as np
+import pytest
+import support
+from support import OPS, OPS_WITH_VJP
+
+import reparam as rp
+
+SIZES = [1, 2, 3, 4, 7, 8, 16, 33, 64]
+LARGEST = 1000
+WITHOUT_ORACLE = {"adam_step", "bits", "normal"}  # test_accuracy.py and test_random.py
+
+
+def cases(ops):
+    """(op, attributes, d), each size once for ops that have one."""
+    return [
+        pytest.param(op, variant, d, id="-".join([op.name, *map(str, attributes.values()), str(d)]))
+        for op in ops
+        if op.name not in WITHOUT_ORACLE
+        for variant, attributes in enumerate(support.variants(op))
+        for d in (SIZES if op.forward_pass.symbols else [1])
+    ]
+
+
+def test_ops_have_an_oracle_or_a_test_of_their_own():
+    assert {op.name for op in OPS if op.oracle is None} <= WITHOUT_ORACLE
+
+
+@pytest.mark.parametrize(("op", "variant", "d"), cases(OPS))
+def test_forward(op, variant, d, backend, dtype):
+    attributes = support.variants(op)[variant]
+    inputs, _, expected, condition = support.oracle_problem(op.name, d, LARGEST, variant)
+    for batch in support.batch_sizes(backend, dtype, LARGEST):
+        given = [x[:batch].astype(dtype) if o.item == "real" else x[:batch] for o, x in zip(op.inputs, inputs, strict=True)]
+        results = support.forward(op, given, **attributes)
+        for operand, actual, exact in zip(op.outputs, results, expected, strict=False):
+            assert actual.shape == exact[:batch].shape, operand.name
+            assert actual.dtype == (dtype if operand.item == "real" else operand.item), operand.name
+            error = support.event_error(actual, exact[:batch])
+            assert (error <= support.limit(op, d, dtype, condition[:batch])).all(), operand.name
+
+
+@pytest.mark.parametrize(("op", "variant", "d"), cases(OPS_WITH_VJP))
+def test_vjp(op, variant, d, backend, dtype):
+    """<J^T ct, v> = <ct, J v>, event by event, in three random directions and for small d in all."""
+    attributes = support.variants(op)[variant]
+    inputs, cotangents, _, condition = support.oracle_problem(op.name, d, LARGEST, variant)
+    for batch in support.batch_sizes(backend, dtype, LARGEST):
+        given = [x[:batch].astype(dtype) for x in inputs]
+        results = support.vjp(op, given, [ct[:batch].astype(dtype) for ct in cotangents], **attributes)
+        for operand, x, ct in zip(op.inputs, given, results, strict=True):
+            assert ct.shape == x.shape
+            assert ct.dtype == dtype
+            assert_in_its_space(operand, ct)
+        for directions, slope in slopes(op.name, d, variant):
+            parts = [ct.astype(float) * v[:batch] for ct, v in zip(results, directions, strict=True)]
+            along, size = sum(map(event_sum, parts)), sum(event_sum(np.abs(part)) for part in parts)
+            error = np.abs(along - slope[:batch]) / np.maximum(1, size)
+            assert (error <= support.limit(op, d, dtype, condition[:batch])).all()
+
+
+def assert_in_its_space(operand, ct):
+    if operand.kind == "tril":
+        assert not np.triu(ct, 1).any(), f"ct_{operand.name} is not lower triangular"
+    if operand.kind == "sym":
+        np.testing.assert_array_equal(ct, ct.swapaxes(-1, -2))
+
+
+_slopes = {}
+
+
+def slopes(name, d, variant):
+    """Pairs (v, <ct, J v>) of the largest batch, made once for all backends and types."""
+    if (name, d, variant) not in _slopes:
+        op = rp.OPS[name]
+        inputs, cotangents, _, _ = support.oracle_problem(name, d, LARGEST, variant)
+        rng = np.random.default_rng(d)
+        directions = [support.random_direction(op, rng, inputs) for _ in range(3)]
+        if d <= 4:
+            extents = support.extents_of(op, d)
+            directions += [support.unit_direction(op, inputs, k, at)
+                           for k, o in enumerate(op.inputs) for at in support.entries(o, extents)]  # fmt: skip
+        _slopes[name, d, variant] = [(v, slope_along(op, inputs, cotangents, v, d, variant)) for v in directions]
+    return _slopes[name, d, variant]
+
+
+def slope_along(op, inputs, cotangents, directions, d, variant):
+    derivative = support.directional_derivative(op, inputs, directions, d, support.variants(op)[variant])
+    real = [o for o in op.outputs if o.item == "real"]
+    total = 0
+    for operand, ct, dy in zip(real, cotangents, derivative, strict=True):
+        read = np.tril(ct) if operand.kind == "tril" else ct
+        total = total + event_sum(read * dy)
+    return total
+
+
+def event_sum(x):
+    return x.sum(axis=tuple(range(1, x.ndim)))
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_signature_and_doc_are_there(op):
+    assert op.__doc__
+    assert "->" in op.signature
+    for operand in (*op.inputs, *op.outputs):
+        assert operand.kind != "tril" or "(d,d)" in op.signature
