@@ -160,13 +160,17 @@ def oracle_problem(name, d, batch, variant=0):
     return inputs, cotangents, expected, condition(op, inputs)
 
 
+def largest_entry(arrays):
+    """By event: the largest absolute number, at least 1."""
+    number = np.ones(len(arrays[0]))
+    for array in arrays:
+        number = np.maximum(number, np.abs(array).reshape(len(array), -1).max(axis=1, initial=0))
+    return number
+
+
 def condition(op, inputs):
     """By event: condition of its matrices times the size of its numbers."""
-    number = np.ones(len(inputs[0]))
-    for operand, array in zip(op.inputs, inputs, strict=True):
-        if operand.item != "real" or not array[0].size:
-            continue
-        number = np.maximum(number, np.abs(array).max(axis=tuple(range(1, array.ndim))))
+    number = largest_entry([x for o, x in zip(op.inputs, inputs, strict=True) if o.item == "real"])
     for operand, array in zip(op.inputs, inputs, strict=True):
         if operand.kind in {"tril", "sym"} and array.shape[-1]:
             matrix = np.tril(array) if operand.kind == "tril" else array

@@ -19,12 +19,16 @@ PYTHON_LAYERS = [
     {"_op"},
     {"_check"},
     {"_backends"},
+    {"_settings"},
     {"_dispatch"},
     {"ops"},
     {"random", "distributions", "targets", "elbo", "optim", "nn"},
     {"inference"},
     {"models"},
-    {"interop", "cli", "plot", "demo", "selftest", "examples"},
+    {"interop", "plot"},
+    {"demo", "selftest", "examples"},
+    {"cli"},
+    {"__main__"},
 ]
 
 

@@ -5,13 +5,18 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <string>
+#include <stdexcept>
 
 #include "../drivers/call.hpp"
 
 namespace reparam::bind {
 
 namespace py = pybind11;
+
+// An array that the kernels cannot walk as it lies: the front end puts a copy in its place.
+struct LayoutError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 inline int event_rank(const OperandSpec& spec) {
   switch (spec.kind) {
@@ -39,7 +44,7 @@ inline void read_batch(const py::array& array, int batch_rank, const Call& call,
     if (at < 0) throw py::value_error("operand has more batch dims than the call");
     const int64_t size = array.shape(k), stride = array.strides(k);
     if (size != 1 && size != call.shape[at]) throw py::value_error("batch dims do not broadcast");
-    if (stride % item != 0) throw py::value_error("strides must be whole elements");
+    if (stride % item != 0) throw LayoutError("strides must be whole elements");
     out.batch_stride[at] = size == 1 ? 0 : stride / item;
   }
 }
@@ -51,14 +56,14 @@ inline OperandData read_array(const py::array& array, const OperandSpec& spec, c
   const char kind = array.dtype().kind();
   const bool right_kind = spec.item == Item::real ? kind == 'f' : spec.item == Item::i4 ? kind == 'i' : kind == 'u';
   if (!right_kind || array.itemsize() != item) throw py::type_error("operand has the wrong element type");
-  if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) || (writes && !array.writeable()))
-    throw py::value_error("operand is not aligned, or not writeable where it must be");
+  if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) throw LayoutError("operand is not aligned");
+  if (writes && !array.writeable()) throw py::value_error("operand is read-only, but it is written");
   const int events = event_rank(spec), batch = static_cast<int>(array.ndim()) - events;
   if (batch < 0) throw py::value_error("operand has too few dims");
   read_batch(array, batch, call, item, out);
   for (int k = 0; k < events; ++k) {
     if (array.shape(batch + k) != event_size(spec, call.extent, k)) throw py::value_error("event dims do not fit");
-    if (array.strides(batch + k) % item != 0) throw py::value_error("strides must be whole elements");
+    if (array.strides(batch + k) % item != 0) throw LayoutError("strides must be whole elements");
     out.event_stride[k] = array.strides(batch + k) / item;
   }
   out.data = static_cast<char*>(const_cast<void*>(array.data()));

@@ -106,6 +106,7 @@ py::dict stats() {
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
+  py::register_exception<bind::LayoutError>(m, "LayoutError");
   m.def("run", &run);
   m.def("table", &table);
   m.def("isas", &isas);

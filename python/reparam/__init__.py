@@ -12,8 +12,8 @@ from typing import Any
 
 from . import random, targets
 from ._check import CheckpointError, NotPositiveDefiniteError
-from ._dispatch import backend, backends, set_num_threads
 from ._op import OPS
+from ._settings import backend, backends, set_num_threads
 from .distributions import MultivariateNormal, MultivariateNormalDiag, kl_divergence
 from .elbo import ELBOEstimate, elbo
 from .ops import *  # noqa: F403

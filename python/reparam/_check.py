@@ -151,6 +151,17 @@ def check_out(p: Pass, name: str, out: object, shape: tuple[int, ...], dtype: np
     return out
 
 
+def check_in_place(p: Pass, operand: Operand, array: Array, fits: bool, batch_shape: tuple[int, ...]) -> None:
+    """An operand that is updated in place: writeable, of the full batch shape."""
+    if not fits:
+        raise ValueError(
+            f"{p.name}: {operand.name} is updated in place and must have the full shape {shape_text(batch_shape)}, "
+            f"got {shape_text(array.shape)}"
+        )
+    if not array.flags.writeable:
+        raise ValueError(f"{p.name}: {operand.name} is updated in place, but it is read-only")
+
+
 def as_int(name: str, value: object, low: int = 0, high: int | None = None) -> int:
     """An integer in ``[low, high)``; bool is not one."""
     limits = f">= {low}" if high is None else f"in [{low}, {high})"

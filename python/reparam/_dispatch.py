@@ -3,16 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +13,9 @@ from numpy.typing import NDArray
 from . import _check
 from ._backends import native, reference
 from ._op import Op, Operand, Pass, set_dispatcher
+from ._settings import chosen_backend, get_num_threads
 
-__all__ = ["Draw", "backend", "backends", "counts", "get_num_threads", "run", "set_num_threads"]
+__all__ = ["Draw", "counts", "run"]
 
 Array = NDArray[Any]
 counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2"
@@ -33,104 +27,6 @@ class Draw:
 
     key: int
     index: NDArray[np.uint64]
-
-
-def backends() -> tuple[str, ...]:
-    """Names that :func:`backend` takes: ``native``, ``native:<isa>`` for each usable ISA, ``reference``."""
-    isas = native.available()
-    return (*(("native",) if isas else ()), *(f"native:{isa}" for isa in isas), "reference")
-
-
-def _parse(name: str, origin: str) -> tuple[str, str]:
-    """``native[:isa]`` or ``reference`` as (backend, isa)."""
-    if not isinstance(name, str) or name not in backends():
-        raise ValueError(f"{origin} must be one of {', '.join(backends())}, got {name!r}")
-    if name == "native":
-        isa = os.environ.get("REPARAM_ISA") or native.default_isa()
-        if isa not in native.available():
-            raise ValueError(f"REPARAM_ISA must be one of {', '.join(native.available())}, got {isa!r}")
-        return "native", isa
-    return (name.split(":") + [""])[0], (name.split(":") + [""])[1]
-
-
-_chosen: ContextVar[tuple[str, str] | None] = ContextVar("reparam_backend", default=None)
-_default: list[tuple[str, str]] = []
-
-
-def _default_backend() -> tuple[str, str]:
-    if not _default:
-        wanted = os.environ.get("REPARAM_BACKEND")
-        if wanted:
-            _default.append(_parse(wanted, "REPARAM_BACKEND"))
-        elif native.available():
-            _default.append(_parse("native", "backend"))
-        else:
-            warnings.warn(
-                "reparam has no compiled kernels here and runs its NumPy definitions, 10 to 1000 times slower; "
-                "install with a C++ compiler (pip install .)",
-                RuntimeWarning,
-                stacklevel=5,
-            )
-            _default.append(("reference", ""))
-    return _default[0]
-
-
-@contextlib.contextmanager
-def backend(name: str) -> Iterator[None]:
-    """Run the ops of this context on one backend.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`backends`.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, or an ISA that this CPU lacks.
-    """
-    token = _chosen.set(_parse(name, "backend"))
-    try:
-        yield
-    finally:
-        _chosen.reset(token)
-
-
-def current_backend() -> str:
-    """The backend that the next call takes, such as ``native:avx2``."""
-    name, isa = _chosen.get() or _default_backend()
-    return f"{name}:{isa}" if isa else name
-
-
-def _usable_cpus() -> int:
-    """The CPUs that this process may use, by affinity and cgroup quota."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            cpus = min(cpus, max(1, math.ceil(int(quota) / int(period))))
-    return cpus
-
-
-_threads: list[int] = []
-
-
-def get_num_threads() -> int:
-    """Threads that a large call may use."""
-    if not _threads:
-        wanted = os.environ.get("REPARAM_NUM_THREADS")
-        if wanted is None:
-            _threads.append(_usable_cpus())
-        elif wanted.isdecimal() and int(wanted) > 0:
-            _threads.append(int(wanted))
-        else:
-            raise ValueError(f"REPARAM_NUM_THREADS must be a positive integer, got {wanted!r}")
-    return _threads[0]
-
-
-def set_num_threads(n: int | None) -> None:
-    """Let large calls use ``n`` threads; None goes back to the default. Results do not depend on it."""
-    _threads[:] = [] if n is None else [_check.as_int("n", n, 1, 1025)]
 
 
 def _as_array(p: Pass, operand: Operand, value: Any) -> Any:
@@ -199,87 +95,136 @@ def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[f
     return values, coded, extents, dtype
 
 
+class Plan(NamedTuple):
+    """What a call with these shapes, dtypes and keywords comes to; made once, kept in a table."""
+
+    batch_shape: tuple[int, ...]
+    extents: dict[str, int]
+    real: np.dtype[Any]
+    results: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    attributes: dict[str, Any]
+    coded: tuple[float, ...]
+    sizes: tuple[int, ...]
+    dtype: str
+
+
+_plans: dict[Any, Plan] = {}
+_MOST_PLANS = 4096
+
+
+def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """The table's key, or None where an operand is no plain array."""
+    parts: list[Any] = [p]
+    for x in args:
+        if type(x) is not np.ndarray:
+            return None
+        parts.append(x.shape)
+        parts.append(x.dtype)
+    if keywords:
+        parts.extend(keywords.items())
+    return tuple(parts)
+
+
 def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> Any:
-    """Run one pass of an op; the entry of every call."""
-    if len(args) < len(p.inputs) and keywords:
+    """Run one pass of an op; the entry of every call.
+
+    Inside the package ``sums=`` gives arrays to fill, which are summed over the batch dims that they lack; None stands for one
+    that is not wanted.
+    """
+    sums = keywords.pop("sums", None)
+    try:
+        key = _key(p, args, keywords)
+        plan = _plans.get(key) if key is not None else None
+    except TypeError:  # a keyword that has no hash; it is refused below
+        key = plan = None
+    if plan is None:
+        inputs, plan = _plan(p, args, keywords)
+        if key is not None and all(x is y for x, y in zip(inputs, args, strict=False)):
+            if len(_plans) >= _MOST_PLANS:
+                _plans.clear()
+            _plans[key] = plan
+    else:
+        inputs = list(args)
+    if sums is not None:
+        _run_on_backend(p, plan, inputs, list(sums))
+        return None
+    if out is None:
+        results = [np.empty(shape, dtype) for shape, dtype in plan.results]
+        _run_on_backend(p, plan, inputs, results)
+        return _returned(p, results)
+    results, copies = _targets(p, plan, inputs, out)
+    _run_on_backend(p, plan, inputs, results)
+    for target, result in copies:
+        target[...] = result
+    return out
+
+
+def _returned(p: Pass, results: list[Array]) -> Any:
+    if p.op.result is not None and not p.vjp:
+        return p.op.result(*results)
+    if len(results) == 1:
+        return results[0] if results[0].ndim else results[0][()]
+    return tuple(x if x.ndim else x[()] for x in results) or None
+
+
+def _plan(p: Pass, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[list[Any], Plan]:
+    """Check and convert the operands, and work out the shapes."""
+    keywords = dict(given)
+    if len(args) < len(p.inputs):
         names = [o.name for o in p.inputs[len(args) :]]
         if all(n in keywords for n in names):
             args = (*args, *(keywords.pop(n) for n in names))
     if len(args) != len(p.inputs):
         raise _check.argument_error(p, len(args))
-    keywords = dict(keywords)
-    sums = keywords.pop("sums", None)
     values, coded, extents, dtype = _attributes(p, keywords)
     inputs, real = _convert(p, args, dtype)
-    shapes = [None if isinstance(x, Draw) else x.shape for x in inputs]
-    extents = _check.resolve_extents(p, shapes, extents)
+    extents = _check.resolve_extents(p, [None if isinstance(x, Draw) else x.shape for x in inputs], extents)
     batches = [
         x.index.shape if isinstance(x, Draw) else x.shape[: x.ndim - o.event_rank]
         for x, o in zip(inputs, p.inputs, strict=True)
     ]
     batch_shape = _check.broadcast_batches(p, batches, [o.name for o in p.inputs])
-    for operand, batch in zip(p.inputs, batches, strict=True):
-        if operand.in_place and batch != batch_shape:
-            raise ValueError(f"{p.name}: {operand.name} is updated in place and must have the full shape "
-                             f"{_check.shape_text(batch_shape)}, got {_check.shape_text(batch)}")
-    if sums is not None:  # for callers inside the package: arrays to fill, summed over the batch dims they lack; None: unwanted
-        _run_on_backend(p, real, (batch_shape, extents), (inputs, list(sums)), (values, coded))
-        return None
-    results, copies = _allocate(p, inputs, (batch_shape, batches, extents), real, out)
-    _run_on_backend(p, real, (batch_shape, extents), (inputs, results), (values, coded))
-    for target, result in copies:
-        target[...] = result
-    if out is not None:
-        return out
-    if p.op.result is not None and not p.vjp:
-        return p.op.result(*results)
-    if not results:
-        return None
-    finished = tuple(x if x.ndim else x[()] for x in results)
-    return finished[0] if len(finished) == 1 else finished
-
-
-def _allocate(
-    p: Pass, inputs: list[Any], shape: tuple[tuple[int, ...], list[tuple[int, ...]], dict[str, int]],
-    real: np.dtype[Any], out: Any,
-) -> tuple[list[Array], list[tuple[Array, Array]]]:
-    """Result arrays, and the copies to make where ``out`` overlaps an input."""
-    batch_shape, batches, extents = shape
-    given = (None,) * len(p.outputs) if out is None else out if isinstance(out, tuple) else (out,)
-    if len(given) != len(p.outputs):
-        raise TypeError(f"{p.name}: out must hold {len(p.outputs)} arrays, got {len(given)}")
+    for operand, batch, array in zip(p.inputs, batches, inputs, strict=True):
+        if operand.in_place:
+            _check.check_in_place(p, operand, array, batch == batch_shape, batch_shape)
     own = p.vjp and p.op.vjp_from == "inputs"
     real_inputs = [k for k, o in enumerate(p.op.inputs) if o.item == "real"]
+    results = tuple(
+        (
+            (batches[real_inputs[k]] if own else batch_shape) + operand.event_shape(extents),
+            real if operand.item == "real" else np.dtype(operand.item),
+        )
+        for k, operand in enumerate(p.outputs)
+    )
+    sizes = tuple(extents[s] for s in p.symbols)
+    return inputs, Plan(batch_shape, extents, real, results, values, coded, sizes, str(real))
+
+
+def _targets(p: Pass, plan: Plan, inputs: list[Any], out: Any) -> tuple[list[Array], list[tuple[Array, Array]]]:
+    """The arrays of ``out=``, and the copies to make where one overlaps an input."""
+    given = out if isinstance(out, tuple) else (out,)
+    if len(given) != len(p.outputs):
+        raise TypeError(f"{p.name}: out must hold {len(p.outputs)} arrays, got {len(given)}")
     results, copies = [], []
-    for k, (operand, target) in enumerate(zip(p.outputs, given, strict=True)):
-        batch = batches[real_inputs[k]] if own else batch_shape
-        dtype = real if operand.item == "real" else np.dtype(operand.item)
-        full = batch + operand.event_shape(extents)
-        if target is None:
-            results.append(np.empty(full, dtype))
-            continue
-        array = _check.check_out(p, operand.name, target, full, dtype)
+    for operand, target, (shape, dtype) in zip(p.outputs, given, plan.results, strict=True):
+        array = _check.check_out(p, operand.name, target, shape, dtype)
         if any(isinstance(x, np.ndarray) and np.may_share_memory(x, array) for x in inputs):
-            results.append(np.empty(full, dtype))
+            results.append(np.empty(shape, dtype))
             copies.append((array, results[-1]))
         else:
             results.append(array)
     return results, copies
 
 
-def _run_on_backend(
-    p: Pass, real: np.dtype[Any], shape: tuple[tuple[int, ...], dict[str, int]],
-    operands: tuple[list[Any], list[Array]], attributes: tuple[dict[str, Any], tuple[float, ...]],
-) -> None:
-    name, isa = _chosen.get() or _default_backend()
+def _run_on_backend(p: Pass, plan: Plan, inputs: list[Any], results: list[Any]) -> None:
+    name, isa = chosen_backend()
     counts[f"{name}:{isa}" if isa else name] += 1
-    inputs, results = operands
     if name == "native":
-        coded = [(x.key, x.index) if isinstance(x, Draw) else x for x in inputs]
-        native.run(p, isa, real, shape, (coded, list(results)), attributes[1], get_num_threads())
+        coded = [(x.key, x.index) if type(x) is Draw else x for x in inputs]
+        native.run(p, isa, plan, (coded, results), get_num_threads())
         return
-    made = [_draw_noise(x, shape[1], real) if isinstance(x, Draw) else x for x in inputs]
-    reference.run(p, real, shape, made, list(results), attributes[0])
+    made = [_draw_noise(x, plan.extents, plan.real) if isinstance(x, Draw) else x for x in inputs]
+    reference.run(p, plan.real, (plan.batch_shape, plan.extents), made, results, plan.attributes)
 
 
 def _draw_noise(draw: Draw, extents: dict[str, int], real: np.dtype[Any]) -> Array:

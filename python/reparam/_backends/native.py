@@ -36,23 +36,18 @@ def _fit(array: Array) -> Array:
     return np.ascontiguousarray(array)
 
 
-def run(
-    p: Pass,
-    isa: str,
-    dtype: np.dtype[Any],
-    shape: tuple[tuple[int, ...], dict[str, int]],
-    operands: tuple[list[Any], list[Array | None]],
-    attributes: tuple[float, ...],
-    num_threads: int,
-) -> None:
-    """Run one pass; ``shape`` is (batch shape, extents), ``operands`` is (inputs, outputs)."""
-    batch_shape, extents = shape
-    inputs = [x if isinstance(x, tuple) else _fit(x) for x in operands[0]]
-    outputs = [x if x is None else _fit(x) for x in operands[1]]
-    sizes = tuple(extents[s] for s in p.symbols)
-    _core.run(p.op.name, p.vjp, isa, dtype.name, batch_shape, sizes, [*inputs, *outputs], attributes, num_threads)
-    changed = zip((*operands[1], *(x for x, o in zip(operands[0], p.inputs, strict=True) if o.in_place)),
-                  (*outputs, *(x for x, o in zip(inputs, p.inputs, strict=True) if o.in_place)), strict=True)
-    for target, result in changed:
-        if target is not result:
+def run(p: Pass, isa: str, plan: Any, operands: tuple[list[Any], list[Any]], num_threads: int) -> None:
+    """Run one pass; ``operands`` is (inputs, outputs), and the plan holds the shapes."""
+    inputs, outputs = operands
+    call = (p.op.name, p.vjp, isa, plan.dtype, plan.batch_shape, plan.sizes)
+    try:
+        _core.run(*call, [*inputs, *outputs], plan.coded, num_threads)
+        return
+    except _core.LayoutError:  # an array that C++ cannot walk: a copy goes in its place
+        pass
+    fitted = [x if x is None or isinstance(x, tuple) else _fit(x) for x in (*inputs, *outputs)]
+    _core.run(*call, fitted, plan.coded, num_threads)
+    written = [*(o.in_place for o in p.inputs), *(True for _ in outputs)]
+    for target, result, writes in zip((*inputs, *outputs), fitted, written, strict=True):
+        if writes and target is not result:
             target[...] = result

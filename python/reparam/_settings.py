@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Settings of a process and of a context: which backend runs the ops, and on how many threads."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from . import _check
+from ._backends import native
+
+__all__ = ["backend", "backends", "chosen_backend", "current_backend", "get_num_threads", "set_num_threads"]
+
+
+def backends() -> tuple[str, ...]:
+    """Names that :func:`backend` takes: ``native``, ``native:<isa>`` for each usable ISA, ``reference``."""
+    isas = native.available()
+    return (*(("native",) if isas else ()), *(f"native:{isa}" for isa in isas), "reference")
+
+
+def _parse(name: str, origin: str) -> tuple[str, str]:
+    """``native[:isa]`` or ``reference`` as (backend, isa)."""
+    if not isinstance(name, str) or name not in backends():
+        raise ValueError(f"{origin} must be one of {', '.join(backends())}, got {name!r}")
+    if name == "native":
+        isa = os.environ.get("REPARAM_ISA") or native.default_isa()
+        if isa not in native.available():
+            raise ValueError(f"REPARAM_ISA must be one of {', '.join(native.available())}, got {isa!r}")
+        return "native", isa
+    return (name.split(":") + [""])[0], (name.split(":") + [""])[1]
+
+
+_chosen: ContextVar[tuple[str, str] | None] = ContextVar("reparam_backend", default=None)
+_default: list[tuple[str, str]] = []
+
+
+def _default_backend() -> tuple[str, str]:
+    if not _default:
+        wanted = os.environ.get("REPARAM_BACKEND")
+        if wanted:
+            _default.append(_parse(wanted, "REPARAM_BACKEND"))
+        elif native.available():
+            _default.append(_parse("native", "backend"))
+        else:
+            warnings.warn(
+                "reparam has no compiled kernels here and runs its NumPy definitions, 10 to 1000 times slower; "
+                "install with a C++ compiler (pip install .)",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            _default.append(("reference", ""))
+    return _default[0]
+
+
+@contextlib.contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Run the ops of this context on one backend.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`backends`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or an ISA that this CPU lacks.
+    """
+    token = _chosen.set(_parse(name, "backend"))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def chosen_backend() -> tuple[str, str]:
+    """The backend of the next call and its ISA."""
+    return _chosen.get() or _default_backend()
+
+
+def current_backend() -> str:
+    """The backend that the next call takes, such as ``native:avx2``."""
+    name, isa = chosen_backend()
+    return f"{name}:{isa}" if isa else name
+
+
+def _usable_cpus() -> int:
+    """The CPUs that this process may use, by affinity and cgroup quota."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cpus = min(cpus, max(1, math.ceil(int(quota) / int(period))))
+    return cpus
+
+
+_threads: list[int] = []
+
+
+def get_num_threads() -> int:
+    """Threads that a large call may use."""
+    if not _threads:
+        wanted = os.environ.get("REPARAM_NUM_THREADS")
+        if wanted is None:
+            _threads.append(_usable_cpus())
+        elif wanted.isdecimal() and int(wanted) > 0:
+            _threads.append(int(wanted))
+        else:
+            raise ValueError(f"REPARAM_NUM_THREADS must be a positive integer, got {wanted!r}")
+    return _threads[0]
+
+
+def set_num_threads(n: int | None) -> None:
+    """Let large calls use ``n`` threads; None goes back to the default. Results do not depend on it."""
+    _threads[:] = [] if n is None else [_check.as_int("n", n, 1, 1025)]
