@@ -41,23 +41,25 @@ def test_a_zero_row_and_column_is_found(matrices, k):
 
 
 @pytest.mark.parametrize("pivot", [0.0, -0.0, -1.0, np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("k", range(D))
-def test_a_bad_diagonal_entry_is_the_first_bad_minor(matrices, pivot, k):
-    matrices[11, k, k] = pivot
-    matrices[12, k, k] = matrices[12, D - 1, D - 1] = pivot
-    assert_failed(rp.cholesky_ex(matrices), {11: k + 1, 12: k + 1})
+def test_a_bad_diagonal_entry_is_the_first_bad_minor(matrices, pivot):
+    for k in range(D):
+        matrices[10 + k, k, k] = pivot
+        matrices[20 + k, k, k] = matrices[20 + k, D - 1, D - 1] = pivot
+    bad = {first + k: k + 1 for k in range(D) for first in (10, 20)}
+    assert_failed(rp.cholesky_ex(matrices), bad)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e18])
-@pytest.mark.parametrize(("i", "j"), [(1, 0), (3, 1), (D - 1, 0), (D - 1, D - 2)])
-def test_a_bad_entry_below_the_diagonal_fails_in_its_own_row(matrices, value, i, j):
-    matrices[3, i, j] = value
-    assert_failed(rp.cholesky_ex(matrices), {3: i + 1})
+def test_a_bad_entry_below_the_diagonal_fails_in_its_own_row(matrices, value):
+    places = [(1, 0), (3, 1), (D - 1, 0), (D - 1, D - 2)]
+    for event, (i, j) in enumerate(places):
+        matrices[event, i, j] = value
+    assert_failed(rp.cholesky_ex(matrices), {event: i + 1 for event, (i, _) in enumerate(places)})
 
 
 def test_info_of_random_indefinite_matrices_agrees_with_the_signs_of_the_minors(rng):
     a = rng.integers(-4, 5, (300, 4, 4)).astype(float)
-    a = a + a.swapaxes(-1, -2) + 8 * np.eye(4)
+    a = a + a.swapaxes(-1, -2) + 5 * np.eye(4)
     minors = np.stack([np.round(np.linalg.det(a[:, :k, :k])) for k in range(1, 5)], axis=1)
     a, minors = a[(minors != 0).all(axis=1)], minors[(minors != 0).all(axis=1)]
     expected = np.where((minors > 0).all(axis=1), 0, np.argmax(minors < 0, axis=1) + 1)
@@ -65,20 +67,23 @@ def test_info_of_random_indefinite_matrices_agrees_with_the_signs_of_the_minors(
     np.testing.assert_array_equal(rp.cholesky_ex(a).info, expected)
 
 
-@pytest.mark.parametrize("event", range(BATCH))
-def test_neighbours_of_a_failed_event_keep_their_bits(matrices, event):
+def test_neighbours_of_a_failed_event_keep_their_bits(matrices):
+    """At every place in the batch, so at every lane."""
     clean = rp.cholesky_ex(matrices).scale_tril
-    matrices[event, 2, 2] = np.nan
-    result = rp.cholesky_ex(matrices)
-    others = np.arange(BATCH) != event
-    same_bits(result.scale_tril[others], clean[others])
     ct = np.ones_like(clean)
-    ct_clean, ct_a = rp.cholesky_ex.vjp(clean, ct), rp.cholesky_ex.vjp(result.scale_tril, ct)
-    same_bits(ct_a[others], ct_clean[others])
-    assert np.isnan(ct_a[event]).all()
+    ct_clean = rp.cholesky_ex.vjp(clean, ct)
+    for event in range(BATCH):
+        spoiled = matrices.copy()
+        spoiled[event, 2, 2] = np.nan
+        result = rp.cholesky_ex(spoiled)
+        ct_a = rp.cholesky_ex.vjp(result.scale_tril, ct)
+        others = np.arange(BATCH) != event
+        same_bits(result.scale_tril[others], clean[others])
+        same_bits(ct_a[others], ct_clean[others])
+        assert np.isnan(ct_a[event]).all()
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -7.0])
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
 @pytest.mark.parametrize("op", OPS_WITH_TRIANGLE, ids=lambda op: op.name)
 def test_the_unread_upper_triangle_has_no_effect(op, poison, rng, dtype):
     inputs, cotangents = sample_inputs(op, rng, (BATCH,), D, dtype), sample_cotangents(op, rng, (BATCH,), D, dtype)
@@ -86,7 +91,8 @@ def test_the_unread_upper_triangle_has_no_effect(op, poison, rng, dtype):
     spoiled = [spoil(o, x, upper, poison) for o, x in zip(op.inputs, inputs, strict=True)]
     same_bits(forward(op, spoiled), forward(op, inputs))
     if op.vjp is not None:
-        spoiled_cts = [spoil(o, x, upper, poison) for o, x in zip(op.outputs, cotangents, strict=True)]
+        real = [o for o in op.outputs if o.item == "real"]
+        spoiled_cts = [spoil(o, x, upper, poison) for o, x in zip(real, cotangents, strict=True)]
         same_bits(vjp(op, spoiled, spoiled_cts), vjp(op, inputs, cotangents))
 
 
@@ -96,19 +102,19 @@ def spoil(operand, array, upper, poison):
     return np.where(upper, array.dtype.type(poison), array)
 
 
-@pytest.mark.parametrize("scale", [0.0, -0.0, -1.0, np.nan, -np.inf])
-@pytest.mark.parametrize(("op", "name"), OPS_WITH_SCALE, ids=lambda p: getattr(p, "name", p))
-def test_a_scale_that_is_not_positive_is_nan_in_its_event_alone(op, name, scale, rng, dtype):
+@pytest.mark.parametrize("case", OPS_WITH_SCALE, ids=lambda case: f"{case[0].name}-{case[1]}")
+def test_a_scale_that_is_not_positive_is_nan_in_its_event_alone(case, rng, dtype):
+    op, name = case
     inputs, cotangents = sample_inputs(op, rng, (BATCH,), D, dtype), sample_cotangents(op, rng, (BATCH,), D, dtype)
-    clean, clean_cts = forward(op, inputs), vjp(op, inputs, cotangents)
     at = [o.name for o in op.inputs].index(name)
-    for event, k in ((0, 0), (9, D - 1), (BATCH - 1, 2)):
-        inputs[at][(event, *[k] * op.inputs[at].event_rank)] = scale
-    bad = np.isin(np.arange(BATCH), [0, 9, BATCH - 1])
-    results = forward(op, inputs)
-    assert_poisoned(op.outputs, results, clean, bad)
+    spoiled = [x.copy() for x in inputs]
+    bad = {0: (0, 0.0), 3: (D - 1, -0.0), 9: (2, -1.0), 20: (1, np.nan), BATCH - 1: (D - 2, -np.inf)}
+    for event, (k, scale) in bad.items():
+        spoiled[at][(event, *[k] * op.inputs[at].event_rank)] = scale
+    is_bad = np.isin(np.arange(BATCH), list(bad))
+    assert_poisoned(op.outputs, forward(op, spoiled), forward(op, inputs), is_bad)
     if op.vjp is not None:
-        assert_poisoned(op.inputs, vjp(op, inputs, cotangents), clean_cts, bad)
+        assert_poisoned(op.inputs, vjp(op, spoiled, cotangents), vjp(op, inputs, cotangents), is_bad)
 
 
 def assert_poisoned(operands, results, clean, bad):
@@ -117,7 +123,7 @@ def assert_poisoned(operands, results, clean, bad):
         read = result[bad]
         if operand.kind == "tril":
             read = read[:, np.tril(np.ones((D, D), bool))]
-        assert np.isnan(read).all(), operand.name
+        assert np.isnan(read).all(axis=tuple(range(1, read.ndim))).all(), operand.name
 
 
 def test_cholesky_raises_with_the_events_and_their_minors(matrices):
@@ -131,11 +137,9 @@ def test_cholesky_raises_with_the_events_and_their_minors(matrices):
     np.testing.assert_array_equal(error.info, [[0, 4, 0], [0, 0, 1]])
     assert [tuple(int(i) for i in index) for index in error.indices] == [(0, 1), (1, 2)]
     message = str(error)
-    assert "cholesky" in message
     assert "2 of 6" in message
-    assert "(0, 1)" in message
-    assert "(1, 2)" in message
-    assert message.index("(0, 1)") < message.index("4", message.index("(0, 1)")) < message.index("(1, 2)")
+    assert "[0, 1] (leading minor 4)" in message
+    assert "[1, 2] (leading minor 1)" in message
 
 
 def test_the_message_names_at_most_eight_events(matrices):
@@ -145,8 +149,8 @@ def test_the_message_names_at_most_eight_events(matrices):
     message = str(caught.value)
     assert f"20 of {BATCH}" in message
     assert len(caught.value.indices) == 20
-    named = [event for event in range(2, 22) if f"({event},)" in message or f"{event}:" in message]
-    assert named == list(range(2, 10))
+    assert [event for event in range(BATCH) if f"[{event}] (leading minor 2)" in message] == list(range(2, 10))
+    assert "12 more" in message
 
 
 def test_a_single_matrix_that_fails_says_which_minor():

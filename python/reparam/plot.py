@@ -166,7 +166,7 @@ def latent_map(
     dims: Sequence[int] = (0, 1),
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw points of the latent space over two coordinates, one light colour per class, its name at its median.
+    """Draw points of the latent space over two coordinates, one light colour per class.
 
     Parameters
     ----------
@@ -184,24 +184,23 @@ def latent_map(
     matplotlib.axes.Axes
     """
     ax = _axes(ax)
-    from matplotlib.patheffects import withStroke  # noqa: PLC0415
-
     points = np.asarray(value, dtype=np.float64)[:, list(dims)]
     classes = np.asarray(labels)
-    for k, name in enumerate(np.unique(classes)):
-        own = points[classes == name]
+    names = np.unique(classes)
+    for k, name in enumerate(names):
+        x, y = points[classes == name].T
         color = CLASS_COLORS[k % len(CLASS_COLORS)]
-        ax.scatter(*own.T, s=7, color=color, alpha=0.55, linewidths=0, zorder=1)
-        ax.annotate(
+        ax.scatter(x, y, s=11, color=color, alpha=0.75, linewidths=0, zorder=1)
+        ax.text(
+            0.99 - 0.035 * (len(names) - 1 - k),
+            0.015,
             str(name),
-            tuple(np.median(own, axis=0)),
-            ha="center",
-            va="center",
-            fontsize=13,
+            transform=ax.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize=12,
             fontweight="bold",
             color=color,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            zorder=2,
         )
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")

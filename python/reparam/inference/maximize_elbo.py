@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""The complete VI algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import random as rp_random
+from .._check import as_int
+from ..elbo import elbo
+from ..optim import Adam
+
+__all__ = ["EVALUATION", "INIT", "SHUFFLE", "Step", "maximize_elbo", "purpose_key"]
+
+Array = NDArray[Any]
+INIT, SHUFFLE, EVALUATION = range(3)
+
+
+def purpose_key(key: int, purpose: int, number: int) -> int:
+    """The key of initialization, of the shuffle of an epoch, of an evaluation: apart from those of the steps."""
+    return rp_random.fold_in(rp_random.fold_in(key, 2**63 + purpose), number)
+
+
+def permutation(n: int, key: int) -> NDArray[np.int64]:
+    """A random order of 0 .. n - 1 that depends on the key alone."""
+    words = rp_random.bits(2 * n, key=key).view(np.uint64)
+    return np.argsort(words, kind="stable")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback is told after a step."""
+
+    step: int  # steps done
+    epoch: int  # epochs done before this step's
+    elbo: float  # this minibatch's mean per row
+    model: Any
+
+
+def maximize_elbo(
+    encode: Callable[[Array], tuple[Any, Callable[[Any], object]]],
+    log_joint: Callable[[Array], Any],
+    optimizer: Adam,
+    grads: Array,
+    *,
+    num_rows: int,
+    key: int,
+    batch_size: int,
+    epochs: Iterable[int],
+    step: int = 0,
+    num_samples: int = 1,
+    estimator: str = "pathwise",
+    kl_weight: float = 1.0,
+    shuffle: bool = True,
+    on_step: Callable[[int, int, float], bool] | None = None,
+    on_epoch: Callable[[int, int, float], object] | None = None,
+) -> int:
+    """Maximize the ELBO by stochastic gradient ascent: the complete algorithm of variational inference.
+
+    Repeat, for a minibatch of rows x of the data:
+
+    1. ``q = encode(x)``, a Gaussian for each row (amortized: by a net; classical: the row's own parameters);
+    2. noise, and ``z = loc + L noise`` (reparameterization);
+    3. the ELBO's value and gradient, with respect to q and to theta in ``log p_theta(x, z)``;
+    4. the gradient of q goes back to the parameters;
+    5. one step of Adam on the mean per row;
+
+    until the epochs are done or a callback stops it.
+
+    Parameters
+    ----------
+    encode : callable
+        ``encode(rows) -> (q, pullback)``; ``pullback(gradient of q)`` writes q's part of ``grads``.
+    log_joint : callable
+        ``log_joint(rows)`` gives what :func:`reparam.elbo` takes; where theta is learned, its pullback writes theta's part of
+        ``grads``. With a ``kl_weight`` w it stands for ``log p(x | z)/w + log p(z)``.
+    optimizer : Adam
+        Holds the parameters.
+    grads : array
+        The flat gradient that the pullbacks fill, an ascent direction of the sum over the rows.
+    num_rows, batch_size : int
+        Rows of the data, and of a minibatch; the last one of an epoch may be shorter.
+    key : int
+        Step t draws its noise with ``fold_in(key, t)``, addressed by the row's number: a row's draws do not depend on the
+        batch it stands in. Epoch e is shuffled by ``fold_in(fold_in(key, 2**63 + 1), e)``.
+    epochs : iterable of int
+        Numbers of the epochs to run.
+    step : int
+        Steps done before.
+    num_samples, estimator
+        As in :func:`reparam.elbo`.
+    kl_weight : float
+        w in ``E log p(x | z) - w KL(q || p(z))``.
+    shuffle : bool
+        Whether an epoch's rows are shuffled.
+    on_step : callable, optional
+        ``on_step(step, epoch, mean ELBO of the minibatch)``; True stops.
+    on_epoch : callable, optional
+        ``on_epoch(step, epoch, mean ELBO of the epoch)``, after each epoch that was not stopped.
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Notes
+    -----
+    Ranganath, Gerrish and Blei, arXiv 1401.0118; Kingma and Welling, arXiv 1312.6114.
+    """
+    as_int("maximize_elbo: num_rows", num_rows, 1)
+    as_int("maximize_elbo: batch_size", batch_size, 1)
+    for epoch in epochs:
+        order = permutation(num_rows, purpose_key(key, SHUFFLE, epoch)) if shuffle else np.arange(num_rows)
+        total = 0.0
+        for start in range(0, num_rows, batch_size):
+            rows = order[start : start + batch_size]
+            q, pullback = encode(rows)
+            estimate = elbo(
+                q,
+                log_joint(rows),
+                key=rp_random.fold_in(key, step),
+                num_samples=num_samples,
+                estimator=estimator,
+                index=rows,
+            )
+            pullback(estimate.grad)
+            np.multiply(grads, np.asarray(-kl_weight / len(rows), grads.dtype), out=grads)
+            optimizer.step(grads)
+            step += 1
+            batch_elbo = kl_weight * float(np.sum(estimate.value, dtype=np.float64))
+            total += batch_elbo
+            if on_step is not None and on_step(step, epoch, batch_elbo / len(rows)):
+                return step
+        if on_epoch is not None:
+            on_epoch(step, epoch, total / num_rows)
+    return step

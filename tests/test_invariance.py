@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""To the bit: an event's result depends on its own numbers alone, a sum on its own terms and their order alone."""
+
+import numpy as np
+import pytest
+from support import ATTRIBUTES, OPS, OPS_WITH_VJP, as_tuple, forward, lanes, same_bits, sample_cotangents, sample_inputs, variants
+from support import extents_of, keyword_extents, residuals, vjp
+
+import reparam as rp
+
+SIZES = [3, 8, 17]  # unrolled, unrolled to the full lane, looped
+BATCH = 67
+OPS_ON_REALS = [op for op in OPS if all(o.item == "real" for o in op.inputs)]
+op_axis = pytest.mark.parametrize("op", OPS_ON_REALS, ids=lambda op: op.name)
+
+
+def sizes(op):
+    return SIZES if op.forward_pass.symbols else [1]
+
+
+def problem(op, rng, batch_shape, d, dtype):
+    return sample_inputs(op, rng, batch_shape, d, dtype), sample_cotangents(op, rng, batch_shape, d, dtype)
+
+
+def both_passes(op, inputs, cotangents, attributes):
+    results = forward(op, inputs, **attributes)
+    return [*results, *(vjp(op, inputs, cotangents, **attributes) if op.vjp is not None else ())]
+
+
+def rows(arrays, at):
+    return [x[at] for x in arrays]
+
+
+@op_axis
+def test_an_event_does_not_depend_on_the_others(op, rng, backend, dtype):
+    """Its place, the size of the batch, the tail."""
+    w = lanes(backend, dtype)
+    for d in sizes(op):
+        for attributes in variants(op):
+            inputs, cotangents = problem(op, rng, (BATCH,), d, dtype)
+            whole = both_passes(op, inputs, cotangents, attributes)
+            for n in (1, w - 1, w, w + 1, 2 * w + 1):
+                at = slice(3, 3 + n)
+                same_bits(both_passes(op, rows(inputs, at), rows(cotangents, at), attributes), rows(whole, at))
+            at = rng.permutation(BATCH)
+            same_bits(both_passes(op, rows(inputs, at), rows(cotangents, at), attributes), rows(whole, at))
+            at = np.zeros(w + 1, int)  # duplicates
+            same_bits(both_passes(op, rows(inputs, at), rows(cotangents, at), attributes), rows(whole, at))
+            alone = both_passes(op, rows(inputs, 5), rows(cotangents, 5), attributes)  # no batch dims at all
+            same_bits(alone, rows(whole, 5))
+
+
+def layouts(x, event_rank):
+    """The same numbers, laid out otherwise."""
+    fortran = np.asfortranarray(x)
+    padded = np.full([2 * n + 3 for n in x.shape], np.nan, x.dtype)
+    strided = padded[tuple(slice(2, 2 + 2 * n, 2) for n in x.shape)]
+    strided[...] = x
+    reversed_ = np.ascontiguousarray(x[::-1, ...])[::-1]
+    flipped = np.flip(np.ascontiguousarray(np.flip(x, tuple(range(1, x.ndim)))), tuple(range(1, x.ndim)))
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    swapped = x.astype(x.dtype.newbyteorder())
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    transposed = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
+    records = np.zeros(x.shape, [("pad", "u1"), ("x", x.dtype)])  # strides that are no multiple of the element
+    records["x"] = x
+    assert not unaligned.flags.aligned
+    return [fortran, strided, reversed_, flipped, unaligned, swapped, read_only, transposed, records["x"]]
+
+
+@op_axis
+def test_an_event_does_not_depend_on_its_layout(op, rng, backend, dtype):
+    for d in sizes(op)[::2]:
+        inputs, cotangents = problem(op, rng, (21,), d, dtype)
+        plain = both_passes(op, inputs, cotangents, {})
+        ranks = [o.event_rank for o in op.inputs], [o.event_rank for o in op.outputs if o.item == "real"]
+        others = [layouts(x, r) for x, r in zip(inputs, ranks[0], strict=True)]
+        other_cts = [layouts(x, r) for x, r in zip(cotangents, ranks[1], strict=True)]
+        for k in range(len(others[0])):
+            same_bits(both_passes(op, [x[k] for x in others], [x[k] for x in other_cts], {}), plain)
+
+
+def test_an_operand_updated_in_place_is_updated_whatever_its_layout(rng, backend, dtype):
+    param, grad, m, v = sample_inputs(rp.OPS["adam_step"], rng, (21,), 1, dtype)
+    expected = forward(rp.OPS["adam_step"], (param, grad, m, v))
+    assert (expected[0] != param).all()
+    for k, moved in enumerate(layouts(param, 0)):
+        if not moved.flags.writeable:
+            continue
+        state = m.copy(), v.copy()
+        target = layouts(param, 0)[k]
+        rp.adam_step(target, grad, *state, **{n: ATTRIBUTES[n] for n in rp.OPS["adam_step"].defaults})
+        same_bits(target.astype(dtype), expected[0])
+        same_bits(state, expected[1:])
+
+
+BROADCASTS = {
+    "both dims of length 1": lambda x: x[:1, :1],
+    "no dims": lambda x: x[0, 0],
+    "one for each row": lambda x: x[:, :1],
+    "one for each column": lambda x: x[0],
+}
+
+
+@op_axis
+def test_broadcasting_is_the_same_as_copies(op, rng, backend, dtype):
+    """One operand at a time lacks some of the batch dims, or has them with stride zero."""
+    inputs, cotangents = problem(op, rng, (7, 5), sizes(op)[0], dtype)
+    operands = [(k, how) for k, o in enumerate(op.inputs) if not o.in_place for how in BROADCASTS.values()]
+    for k, how in operands:
+        small = how(inputs[k])
+        copied = np.broadcast_to(small, inputs[k].shape)
+        given, strided, full = [[*inputs[:k], x, *inputs[k + 1 :]] for x in (small, copied, copied.copy())]
+        expected = forward(op, full)
+        same_bits(forward(op, strided), expected)
+        if len(inputs) > 1:
+            same_bits(forward(op, given), expected)
+        if len(inputs) > 1 and op.vjp is not None:
+            check_reduced(op, k, given, full, cotangents)
+
+
+def check_reduced(op, k, given, full, cotangents):
+    """The cotangent of the broadcast operand is the fixed-order sum of the terms; those of the others are as they were."""
+    terms, reduced = vjp(op, full, cotangents), vjp(op, given, cotangents)
+    for j, (ct, term) in enumerate(zip(reduced, terms, strict=True)):
+        same_bits(ct, fixed_order_sum(term, given[j].shape, op.inputs[j].event_rank) if j == k else term)
+
+
+def fixed_order_sum(terms, shape, event_rank):
+    """The order of all sums over broadcast dims, spelled out one term after the other."""
+    batch_rank = terms.ndim - event_rank
+    own = (1,) * (terms.ndim - len(shape)) + shape
+    summed = [a for a in range(batch_rank) if own[a] == 1 and terms.shape[a] != 1]
+    rest = [a for a in range(terms.ndim) if a not in summed]
+    lined_up = terms.transpose(*summed, *rest).reshape(-1, *(terms.shape[a] for a in rest))
+    total = np.zeros(lined_up.shape[1:])
+    for first in range(0, len(lined_up), 64):
+        s = [np.zeros(lined_up.shape[1:], terms.dtype) for _ in range(8)]
+        for t, term in enumerate(lined_up[first : first + 64]):
+            s[t % 8] = s[t % 8] + term
+        total = total + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))).astype(float)
+    return total.astype(terms.dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS_WITH_VJP if op.vjp_from == "inputs"], ids=lambda op: op.name)
+def test_sums_over_a_batch_have_one_order(op, rng, backend, dtype):
+    for batch in (1, 7, 8, 63, 64, 65, 300):
+        inputs, cotangents = problem(op, rng, (batch,), sizes(op)[0], dtype)
+        for k in range(len(inputs)):
+            given = [x[:1] if j == k else x for j, x in enumerate(inputs)]
+            full = [np.broadcast_to(x, (batch, *x.shape[1:])).copy() for x in given]
+            check_reduced(op, k, given, full, cotangents)
+
+
+@op_axis
+def test_threads_change_nothing(op, rng, backend, dtype):
+    """Enough work that the kernels share it; whole and reduced results."""
+    batch = 20_000 if backend != "reference" else 500
+    inputs, cotangents = problem(op, rng, (batch,), 3, dtype)
+    shared = [x if o.in_place or k else x[:1] for k, (o, x) in enumerate(zip(op.inputs, inputs, strict=True))]
+    for given in [inputs] if len(inputs) == 1 else [inputs, shared]:
+        rp.set_num_threads(1)
+        alone = both_passes(op, given, cotangents, {})
+        for num_threads in (2, 3, 7):
+            rp.set_num_threads(num_threads)
+            same_bits(both_passes(op, given, cotangents, {}), alone)
+
+
+@pytest.mark.parametrize("op", OPS_ON_REALS, ids=lambda op: op.name)
+def test_lane_counts_change_nothing(op, rng, dtype):
+    """`wide` runs avx2's instructions on twice the lanes."""
+    if "native:wide" not in rp.backends():
+        pytest.skip("needs aarch64")
+    for d in sizes(op):
+        for attributes in variants(op):
+            inputs, cotangents = problem(op, rng, (BATCH,), d, dtype)
+            with rp.backend("native:avx2"):
+                narrow = both_passes(op, inputs, cotangents, attributes)
+            with rp.backend("native:wide"):
+                same_bits(both_passes(op, inputs, cotangents, attributes), narrow)
+
+
+@op_axis
+def test_inputs_are_not_modified(op, rng, backend, dtype):
+    inputs, cotangents = problem(op, rng, (9,), sizes(op)[0], dtype)
+    given = residuals(op, inputs)
+    before = [x.copy() for x in (*inputs, *given, *cotangents)]
+    forward(op, inputs)
+    if op.vjp is not None:
+        op.vjp(*given, *cotangents)
+    same_bits([*inputs, *given, *cotangents], before)
+
+
+@op_axis
+def test_out_is_written_and_returned(op, rng, backend, dtype):
+    inputs, cotangents = problem(op, rng, (11,), sizes(op)[0], dtype)
+    for call, args in passes(op, inputs, cotangents):
+        expected = as_tuple(call(*args))
+        for layout in ("plain", "strided", "fortran"):
+            out = tuple(empty_like(x, layout) for x in expected)
+            returned = call(*args, out=out if len(out) > 1 else out[0])
+            assert returned is out if len(out) > 1 else returned is out[0]
+            same_bits(out, expected)
+
+
+def passes(op, inputs, cotangents):
+    if op.outputs:
+        yield lambda *args, **kw: op(*args, **kw), inputs
+    if op.vjp is not None:
+        yield op.vjp, [*residuals(op, inputs), *cotangents]
+
+
+def empty_like(x, layout):
+    if layout == "strided":
+        return np.zeros([2 * n for n in x.shape], x.dtype)[tuple(slice(None, None, 2) for _ in x.shape)]
+    return np.zeros(x.shape, x.dtype, order="F" if layout == "fortran" else "C")
+
+
+@op_axis
+def test_out_that_overlaps_an_input_is_as_if_it_did_not(op, rng, backend, dtype):
+    """Both the same memory and a shifted view of it."""
+    for call, args in passes(op, *problem(op, rng, (11,), sizes(op)[0], dtype)):
+        expected = as_tuple(call(*args))
+        for j, result in enumerate(expected):
+            for k, x in enumerate(args):
+                if x.shape != result.shape or x.dtype != result.dtype:
+                    continue
+                for shift in (0, 1):
+                    memory = np.zeros((x.shape[0] + 1, *x.shape[1:]), x.dtype)
+                    memory[:-1] = x
+                    given = [*args[:k], memory[:-1], *args[k + 1 :]]
+                    target = memory[shift : shift + len(x)]
+                    out = tuple(target if i == j else np.empty_like(e) for i, e in enumerate(expected))
+                    call(*given, out=out if len(out) > 1 else out[0])
+                    same_bits(out, expected)
+
+
+def test_cholesky_scales_exactly(rng, backend, dtype):
+    """chol(4^k A) = 2^k chol(A) and chol(D A D) = D chol(A) D for signs D: true of the bits, with no oracle."""
+    (a,) = sample_inputs(rp.OPS["cholesky_ex"], rng, (40,), 6, dtype)
+    scale_tril = rp.cholesky(a)
+    same_bits(rp.cholesky(a * a.dtype.type(4**5)), scale_tril * a.dtype.type(2**5))
+    signs = rng.choice([-1.0, 1.0], (40, 6)).astype(dtype)
+    flipped = rp.cholesky(signs[:, :, None] * a * signs[:, None, :])
+    same_bits(flipped + a.dtype.type(0), signs[:, :, None] * scale_tril * signs[:, None, :] + a.dtype.type(0))
+
+
+def test_repeated_calls_give_the_same_bits(rng, backend):
+    inputs, cotangents = problem(rp.OPS["normal_tril_log_prob"], rng, (5000,), 4, "float32")
+    first = both_passes(rp.OPS["normal_tril_log_prob"], inputs, cotangents, {})
+    for _ in range(3 if backend == "reference" else 30):
+        same_bits(both_passes(rp.OPS["normal_tril_log_prob"], inputs, cotangents, {}), first)
+
+
+@op_axis
+def test_empty_batches_have_empty_results(op, rng, backend, dtype):
+    d = sizes(op)[0]
+    for batch_shape in ((0,), (3, 0), (0, 1, 2)):
+        inputs, cotangents = problem(op, rng, batch_shape, d, dtype)
+        for x, o in zip(forward(op, inputs), op.outputs, strict=False):
+            assert x.shape == (*batch_shape, *o.event_shape(extents_of(op, d)))
+        if op.vjp is not None:
+            for x, ct in zip(inputs, vjp(op, inputs, cotangents), strict=True):
+                assert ct.shape == x.shape
+
+
+@pytest.mark.parametrize("op", [op for op in OPS_WITH_VJP if len(op.inputs) > 1], ids=lambda op: op.name)
+def test_a_sum_over_no_terms_is_zero(op, rng, backend, dtype):
+    inputs, cotangents = problem(op, rng, (0,), sizes(op)[0], dtype)
+    (one, *_), _ = problem(op, rng, (1,), sizes(op)[0], dtype)
+    cts = vjp(op, [one, *inputs[1:]], cotangents)
+    same_bits(cts[0], np.zeros_like(one))
+
+
+@pytest.mark.parametrize("batch_shape", [(), (3,)])
+@pytest.mark.parametrize("op", [op for op in OPS_ON_REALS if op.forward_pass.symbols], ids=lambda op: op.name)
+def test_extent_zero(op, batch_shape, backend, dtype):
+    """d = 0 gives results of the right shape, and the empty sums that the formulas have."""
+    extents = dict.fromkeys(op.forward_pass.symbols, 0) | ({"s": 2} if "s" in op.forward_pass.symbols else {})
+    inputs = [np.ones((*batch_shape, *o.event_shape(extents)), dtype) for o in op.inputs]
+    results = op(*inputs, **keyword_extents(op, extents))
+    for x, o in zip(as_tuple(results), op.outputs, strict=True):
+        assert np.shape(x) == (*batch_shape, *o.event_shape(extents))
+        assert not np.isnan(x).any() or o.name == "standard_error"
+    if op.vjp is not None:
+        cts = [np.ones((*batch_shape, *o.event_shape(extents)), dtype) for o in op.outputs if o.item == "real"]
+        for x, ct in zip(inputs, as_tuple(op.vjp(*(results[:1] if op.vjp_from == "outputs" else inputs), *cts)), strict=True):
+            assert ct.shape == x.shape
