@@ -20,17 +20,29 @@ struct VectorOf {  // in a trait of its own: GCC 12 confuses constructors when t
 template <class T>
 struct SignedOf;
 template <>
-struct SignedOf<float> { using type = int32_t; };
+struct SignedOf<float> {
+  using type = int32_t;
+};
 template <>
-struct SignedOf<double> { using type = int64_t; };
+struct SignedOf<double> {
+  using type = int64_t;
+};
 template <>
-struct SignedOf<uint32_t> { using type = int32_t; };
+struct SignedOf<uint32_t> {
+  using type = int32_t;
+};
 template <>
-struct SignedOf<uint64_t> { using type = int64_t; };
+struct SignedOf<uint64_t> {
+  using type = int64_t;
+};
 template <>
-struct SignedOf<int32_t> { using type = int32_t; };
+struct SignedOf<int32_t> {
+  using type = int32_t;
+};
 template <>
-struct SignedOf<int64_t> { using type = int64_t; };
+struct SignedOf<int64_t> {
+  using type = int64_t;
+};
 
 template <class T, int W>
 struct Mask {  // all ones where true
@@ -93,7 +105,9 @@ template <class V, class U>
 using LanesWith = typename LaneTraits<V>::template With<U>;
 
 template <class T>
-REPARAM_HD T select(bool condition, T yes, T no) { return condition ? yes : no; }
+REPARAM_HD T select(bool condition, T yes, T no) {
+  return condition ? yes : no;
+}
 template <class T, int W>
 REPARAM_HD Lanes<T, W> select(Mask<T, W> condition, Lanes<T, W> yes, Lanes<T, W> no) {
   return condition.raw ? yes.raw : no.raw;
@@ -101,7 +115,9 @@ REPARAM_HD Lanes<T, W> select(Mask<T, W> condition, Lanes<T, W> yes, Lanes<T, W>
 
 // The same bits read as another type of the same width, and conversion of values.
 template <class To, class T, int W>
-REPARAM_HD Lanes<To, W> bit_cast(Lanes<T, W> x) { return (typename Lanes<To, W>::Raw)x.raw; }
+REPARAM_HD Lanes<To, W> bit_cast(Lanes<T, W> x) {
+  return (typename Lanes<To, W>::Raw)x.raw;
+}
 template <class To, class From>
 REPARAM_HD To bit_cast(From x) {
   To out;
@@ -113,7 +129,9 @@ REPARAM_HD Lanes<To, W> convert(Lanes<T, W> x) {
   return __builtin_convertvector(x.raw, typename Lanes<To, W>::Raw);
 }
 template <class To, class From>
-REPARAM_HD To convert(From x) { return (To)x; }
+REPARAM_HD To convert(From x) {
+  return (To)x;
+}
 
 // ---- hardware steps on raw vectors -------------------------------------------------------------------------------
 namespace raw {
@@ -152,7 +170,8 @@ REPARAM_HD typename VectorOf<T, W>::type square_root(typename VectorOf<T, W>::ty
     return join<T, W>({square_root<T, W / 2>(h.low), square_root<T, W / 2>(h.high)});
   }
 #if defined(__AVX512F__)
-  else if constexpr (bytes == 64 && is_float) return _mm512_maskz_sqrt_ps(0xffff, x);  // maskz: GCC 12 warns of the plain one
+  else if constexpr (bytes == 64 && is_float)
+    return _mm512_maskz_sqrt_ps(0xffff, x);  // maskz: GCC 12 warns of the plain one
   else if constexpr (bytes == 64) return _mm512_maskz_sqrt_pd(0xff, x);
 #endif
 #if defined(__AVX2__)
@@ -177,10 +196,12 @@ REPARAM_HD typename VectorOf<T, W>::type multiply_add(typename VectorOf<T, W>::t
   constexpr bool is_float = sizeof(T) == 4;
   if constexpr (bytes > kHardwareBytes) {
     auto ha = split<T, W>(a), hb = split<T, W>(b), hc = split<T, W>(c);
-    return join<T, W>({multiply_add<T, W / 2>(ha.low, hb.low, hc.low), multiply_add<T, W / 2>(ha.high, hb.high, hc.high)});
+    return join<T, W>(
+        {multiply_add<T, W / 2>(ha.low, hb.low, hc.low), multiply_add<T, W / 2>(ha.high, hb.high, hc.high)});
   }
 #if defined(__AVX512F__)
-  else if constexpr (bytes == 64 && is_float) return _mm512_fmadd_ps(a, b, c);
+  else if constexpr (bytes == 64 && is_float)
+    return _mm512_fmadd_ps(a, b, c);
   else if constexpr (bytes == 64) return _mm512_fmadd_pd(a, b, c);
 #endif
 #if defined(__FMA__)
@@ -230,7 +251,9 @@ REPARAM_HD typename VectorOf<uint64_t, W>::type multiply_low_words(typename Vect
 REPARAM_HD float square_root(float x) { return __builtin_sqrtf(x); }
 REPARAM_HD double square_root(double x) { return __builtin_sqrt(x); }
 template <class T, int W>
-REPARAM_HD Lanes<T, W> square_root(Lanes<T, W> x) { return raw::square_root<T, W>(x.raw); }
+REPARAM_HD Lanes<T, W> square_root(Lanes<T, W> x) {
+  return raw::square_root<T, W>(x.raw);
+}
 
 // a * b + c: fused where the arch has it, multiply then add elsewhere (an fma on baseline x86-64 is a libm call).
 // The build forbids contraction, so nothing else is ever fused.
@@ -256,11 +279,17 @@ REPARAM_HD Lanes<uint64_t, W> multiply_low_words(Lanes<uint64_t, W> a, uint32_t 
 template <class V>
 constexpr bool wider_than_hardware = sizeof(V) > raw::kHardwareBytes;
 template <class T, int W>
-REPARAM_HD Lanes<T, W / 2> low_half(Lanes<T, W> x) { return raw::split<T, W>(x.raw).low; }
+REPARAM_HD Lanes<T, W / 2> low_half(Lanes<T, W> x) {
+  return raw::split<T, W>(x.raw).low;
+}
 template <class T, int W>
-REPARAM_HD Lanes<T, W / 2> high_half(Lanes<T, W> x) { return raw::split<T, W>(x.raw).high; }
+REPARAM_HD Lanes<T, W / 2> high_half(Lanes<T, W> x) {
+  return raw::split<T, W>(x.raw).high;
+}
 template <class T, int W>
-REPARAM_HD Lanes<T, 2 * W> join(Lanes<T, W> low, Lanes<T, W> high) { return raw::join<T, 2 * W>({low.raw, high.raw}); }
+REPARAM_HD Lanes<T, 2 * W> join(Lanes<T, W> low, Lanes<T, W> high) {
+  return raw::join<T, 2 * W>({low.raw, high.raw});
+}
 
 // The low words of 64-bit lanes.
 REPARAM_HD uint32_t low_words(uint64_t x) { return (uint32_t)x; }
@@ -275,14 +304,22 @@ template <class T>
 struct NativeLanes;
 #if defined(REPARAM_LANE_BYTES)
 template <>
-struct NativeLanes<float> { using type = Lanes<float, REPARAM_LANE_BYTES / 4>; };
+struct NativeLanes<float> {
+  using type = Lanes<float, REPARAM_LANE_BYTES / 4>;
+};
 template <>
-struct NativeLanes<double> { using type = Lanes<double, REPARAM_LANE_BYTES / 8>; };
+struct NativeLanes<double> {
+  using type = Lanes<double, REPARAM_LANE_BYTES / 8>;
+};
 #else
 template <>
-struct NativeLanes<float> { using type = float; };
+struct NativeLanes<float> {
+  using type = float;
+};
 template <>
-struct NativeLanes<double> { using type = double; };
+struct NativeLanes<double> {
+  using type = double;
+};
 #endif
 
 }  // namespace reparam::REPARAM_ARCH
