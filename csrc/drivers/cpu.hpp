@@ -3,30 +3,9 @@
 // formula. The tail is padded with copies of the last event, so there is no second code path.
 #pragma once
 #include "../core/rows.hpp"
-#include "call.hpp"
-#include "pack.hpp"
+#include "elementwise.hpp"
 
 namespace reparam::REPARAM_ARCH {
-
-// What an op states about itself, with defaults for what it leaves out.
-template <class Op>
-struct OpTraits {
-  static consteval bool has_vjp() {
-    if constexpr (requires { Op::has_vjp; }) return Op::has_vjp;
-    else return true;
-  }
-  static consteval bool vjp_from_outputs() {
-    if constexpr (requires { Op::vjp_from_outputs; }) return Op::vjp_from_outputs;
-    else return false;
-  }
-  static consteval const char* attributes() {
-    if constexpr (requires { Op::attributes; }) return Op::attributes;
-    else return "";
-  }
-  static consteval PassSpec pass(bool vjp) {
-    return vjp && !has_vjp() ? PassSpec{} : make_pass(Op::signature, vjp, vjp_from_outputs());
-  }
-};
 
 template <class Op, bool kVjp>
 struct PassOf {
@@ -378,6 +357,12 @@ struct Pack {
 
 template <class Op, class T, bool kVjp, class N>
 static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena, void* const* partials) {
+  if constexpr (is_elementwise<Op, kVjp>())
+    if (!partials) {
+      Elementwise<Op, T, kVjp> elementwise{call, {}, {}, {}};
+      elementwise.run(begin, end);
+      return;
+    }
   using P = Pack<Op, T, kVjp, N>;
   P pack{call, {}, {}, {}, nullptr, nullptr, {}};
   P::lay_out(call, &pack, arena);
