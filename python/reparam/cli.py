@@ -1,27 +1,46 @@
 # SPDX-License-Identifier: MIT
 """The command line: ``reparam demo``, ``reparam info``, ``reparam selftest``.
 
-What a user got wrong ends with exit code 2 and one line on stderr; a failed check with 1; only a fault of this package
-shows a traceback.
+What a user got wrong ends with exit code 2 and one line on stderr, a failed check with 1; only a fault of this
+package shows a traceback.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from . import __version__
+import numpy as np
 
-__all__ = ["main"]
+import reparam as rp
+
+from . import demo, selftest
+from ._backends import native
+from ._settings import current_backend, get_num_threads
+
+__all__ = ["main", "show_config"]
+
+OPTIONAL = ("scikit-learn", "matplotlib", "tqdm")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         one_line = " ".join(message.split())
         self.exit(2, f"{self.prog}: error: {one_line}\n")
+
+
+def _check_environment() -> None:
+    """Settings that the library reads at its first call are the user's too."""
+    try:
+        current_backend()
+        get_num_threads()
+    except ValueError as error:
+        raise demo.UsageError(str(error)) from error
 
 
 def _key(text: str) -> int:
@@ -45,63 +64,100 @@ def _positive(text: str) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from . import demo  # noqa: PLC0415  (each command imports what it needs)
+    wanted = {name: getattr(arguments, name) for name in ("key", "epochs", "refine", "progress")}
+    return demo.run(demo.Settings(out=Path(arguments.out), **wanted))
 
-    settings = demo.Settings(
-        out=Path(arguments.out),
-        key=arguments.key,
-        epochs=arguments.epochs,
-        refine=arguments.refine,
-        progress=arguments.progress,
-    )
-    return demo.run(settings)
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def collect() -> dict[str, Any]:
+    """What ``reparam info --json`` prints: versions, backends, instruction sets, threads, settings.
+
+    Returns
+    -------
+    dict
+    """
+    core = native._core
+    return {
+        "reparam": rp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "compiler": None if core is None else core.compiler,
+        "backend": current_backend(),
+        "backends": list(rp.backends()),
+        "threads": get_num_threads(),
+        "ops": len(rp.OPS),
+        "extras": {name: _version_of(name) for name in OPTIONAL},
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("REPARAM_")},
+    }
+
+
+def show_config() -> None:
+    """Print versions, backends, instruction sets, threads and settings."""
+    for name, value in collect().items():
+        if isinstance(value, dict):
+            shown = ", ".join(f"{k} {'missing' if v is None else v}" for k, v in value.items()) or "none set"
+        elif isinstance(value, list):
+            shown = ", ".join(value)
+        else:
+            shown = "none" if value is None else str(value)
+        print(f"{name:12}{shown}")
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from .info import collect, report  # noqa: PLC0415
-
-    facts = collect()
-    print(json.dumps(facts, indent=2) if arguments.json else report(facts))
+    if arguments.json:
+        print(json.dumps(collect(), indent=2))
+    else:
+        show_config()
     return 0
 
 
 def _selftest(_: argparse.Namespace) -> int:
-    from .selftest import run  # noqa: PLC0415
-
-    return run()
+    return selftest.run()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="reparam", description="Thousands of small Gaussians at once.")
-    parser.add_argument("--version", action="version", version=f"reparam {__version__}")
+    parser.add_argument("--version", action="version", version=f"reparam {rp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    demo = commands.add_parser(
-        "demo",
-        help="train a VAE on handwritten digits, infer their hidden halves, draw the result",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    job = commands.add_parser("demo", help="train a VAE on handwritten digits, infer hidden halves, draw it")
+    job.add_argument(
+        "--out", default="reparam-demo", metavar="DIR", help="folder of what it writes (default reparam-demo)"
     )
-    demo.add_argument("--out", default="reparam-demo", metavar="DIR", help="folder for checkpoints, summary and figure")
-    demo.add_argument("--key", type=_key, default=0, metavar="K", help="random key: the same key, the same numbers")
-    demo.add_argument("--epochs", type=_positive, default=400, metavar="N", help="passes over the training images")
-    demo.add_argument("--refine", type=_positive, default=400, metavar="N", help="inference steps per half-hidden image")
-    demo.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="show a progress bar")
-    demo.set_defaults(run=_demo)
+    job.add_argument(
+        "--key",
+        type=_key,
+        default=0,
+        metavar="K",
+        help="random key: the same key, the same numbers (default 0)",
+    )
+    job.add_argument(
+        "--epochs", type=_positive, default=400, metavar="N", help="passes over the images (default 400)"
+    )
+    job.add_argument(
+        "--refine",
+        type=_positive,
+        default=100,
+        metavar="N",
+        help="inference steps for hidden halves (default 100)",
+    )
+    job.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+    job.set_defaults(run=_demo)
 
     info = commands.add_parser("info", help="versions, backends, instruction sets, threads")
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info)
 
-    selftest = commands.add_parser("selftest", help="golden numbers on every backend and instruction set")
-    selftest.set_defaults(run=_selftest)
+    test = commands.add_parser("selftest", help="golden numbers on every backend and instruction set")
+    test.set_defaults(run=_selftest)
     return parser
-
-
-def _user_errors() -> tuple[type[BaseException], ...]:
-    from . import CheckpointError  # noqa: PLC0415
-    from .demo import UsageError  # noqa: PLC0415
-
-    return UsageError, CheckpointError, OSError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,9 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 for success, 1 for a failed check, 2 for a user's error.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
+        _check_environment()
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, such as `head`, has left
@@ -128,8 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("reparam: interrupted", file=sys.stderr)
         return 130
-    except _user_errors() as error:
-        message = " ".join(str(error).split())
-        print(f"reparam: error: {message}", file=sys.stderr)
+    except (demo.UsageError, rp.CheckpointError, OSError) as error:
+        print(f"reparam: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return code

@@ -93,7 +93,13 @@ def elbo_curve(
         ax.plot(epoch, held_out, color=COLORS["held_out"], linewidth=1.8, label="held out")
         shown.append(held_out[len(held_out) // 20 :])
     if log_likelihood is not None:
-        ax.axhline(log_likelihood, color=COLORS["bound"], linewidth=1.2, linestyle=(0, (5, 3)), label="held-out log p(x)")
+        ax.axhline(
+            log_likelihood,
+            color=COLORS["bound"],
+            linewidth=1.2,
+            linestyle=(0, (5, 3)),
+            label="held-out log p(x)",
+        )
         shown.append(np.array([log_likelihood]))
     finite = np.concatenate(shown)
     finite = finite[np.isfinite(finite)]
@@ -207,7 +213,9 @@ def latent_map(
     return ax
 
 
-def digit_grid(images: ArrayLike, *, gap: int = 1, vmax: float | None = None, ax: "Axes | None" = None) -> "Axes":
+def digit_grid(
+    images: ArrayLike, *, gap: int = 1, vmax: float | None = None, ax: "Axes | None" = None
+) -> "Axes":
     """Draw a table of small grey images, dark on white; NaN pixels are shown as hidden.
 
     Parameters

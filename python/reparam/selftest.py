@@ -56,7 +56,12 @@ GOLDEN: dict[str, Any] = {
         [0xFDDE3E0B, 0xFA7E58B6, 0x3380EC46, 0xD8D55C4F],
     ],
     "noise, float32": ["0x1.5292d2p-1", "0x1.3d1eb4p-2", "0x1.6a4ed6p-3", "-0x1.3cff82p-5"],
-    "noise, float64": ["0x1.209a10621f613p+1", "-0x1.f904e2f3e431bp-2", "0x1.68c9c93a5315fp+0", "0x1.507882db615ebp+0"],
+    "noise, float64": [
+        "0x1.209a10621f613p+1",
+        "-0x1.f904e2f3e431bp-2",
+        "0x1.68c9c93a5315fp+0",
+        "0x1.507882db615ebp+0",
+    ],
 }
 
 
@@ -67,7 +72,9 @@ def _scale_tril(real: type) -> Array:
 def _elbo_at_posterior(real: type) -> Array:
     """Each log weight is the log evidence when q is the posterior."""
     q = rp.MultivariateNormal(np.array(POSTERIOR_LOC, real), scale_tril=np.array(POSTERIOR_SCALE_TRIL, real))
-    target = rp.targets.LinearGaussian(np.array(X, real), np.array(WEIGHT, real), np.array(BIAS, real), NOISE_SCALE)
+    target = rp.targets.LinearGaussian(
+        np.array(X, real), np.array(WEIGHT, real), np.array(BIAS, real), NOISE_SCALE
+    )
     return np.asarray(rp.elbo(q, target, key=0, num_samples=4).log_weights)
 
 
@@ -75,7 +82,9 @@ def _elbo_at_posterior(real: type) -> Array:
 CHECKS: dict[str, Callable[[type], Any]] = {
     "Cholesky factor": _scale_tril,
     "Cholesky vjp": lambda real: rp.cholesky.vjp(_scale_tril(real), np.array(CT_SCALE_TRIL, real)),
-    "log density": lambda real: rp.normal_tril_log_prob(np.array(VALUE, real), np.array(LOC, real), _scale_tril(real)),
+    "log density": lambda real: rp.normal_tril_log_prob(
+        np.array(VALUE, real), np.array(LOC, real), _scale_tril(real)
+    ),
     "entropy": lambda real: rp.normal_tril_entropy(_scale_tril(real)),
     "KL to N(0, I)": lambda real: rp.normal_tril_kl_standard(np.array(LOC, real), _scale_tril(real)),
     "ELBO at the posterior": _elbo_at_posterior,
@@ -84,7 +93,9 @@ LIMITS = {np.float32: 4e-6, np.float64: 1e-13}
 
 
 def _words() -> Array:
-    return np.stack([rp.random.bits(4, key=key, stream=stream, offset=offset) for key, stream, offset in BLOCKS])
+    return np.stack(
+        [rp.random.bits(4, key=key, stream=stream, offset=offset) for key, stream, offset in BLOCKS]
+    )
 
 
 def _difference(actual: Any, expected: Any, limit: float) -> str | None:
@@ -111,7 +122,9 @@ class Failure:
     reason: str
 
 
-def _compare(check: str, backend: str, compute: Callable[[], Any], expected: Any, limit: float) -> list[Failure]:
+def _compare(
+    check: str, backend: str, compute: Callable[[], Any], expected: Any, limit: float
+) -> list[Failure]:
     try:
         reason = _difference(compute(), expected, limit)
     except Exception as error:

@@ -112,7 +112,9 @@ def evaluate(model: Any, digits: Digits, key: int) -> dict[str, Any]:
     The bound is computed twice, from draws of two keys: their differences give its Monte Carlo error.
     """
     bounds = [
-        np.asarray(model.log_likelihood(digits.test, num_samples=IMPORTANCE_SAMPLES, key=rp.random.fold_in(key, k)))
+        np.asarray(
+            model.log_likelihood(digits.test, num_samples=IMPORTANCE_SAMPLES, key=rp.random.fold_in(key, k))
+        )
         for k in (1, 2)
     ]
     error = float(np.sqrt(np.sum((bounds[0] - bounds[1]) ** 2)) / (2 * len(digits.test)))
@@ -139,7 +141,9 @@ def half_hidden_elbo(model: Any, digits: Digits, q: Any, key: int) -> Array:
     """ELBO of every half-hidden image; the same noise for every q."""
     mask = np.broadcast_to(lower_half_hidden(), digits.half_hidden.shape)
     log_joint = model.log_joint(digits.half_hidden, observed=mask)
-    return np.asarray(rp.elbo(q, log_joint, key=key, num_samples=ELBO_SAMPLES, grad=False).value, dtype=np.float64)
+    return np.asarray(
+        rp.elbo(q, log_joint, key=key, num_samples=ELBO_SAMPLES, grad=False).value, dtype=np.float64
+    )
 
 
 def timings(clock: Clock, steps: int, settings: Settings, digits: Digits) -> dict[str, Any]:
@@ -152,7 +156,10 @@ def timings(clock: Clock, steps: int, settings: Settings, digits: Digits) -> dic
         microseconds[f"inference, {name}"] = (seconds / settings.refine, seconds / len(digits.half_hidden))
     return {
         "seconds": dict(clock.seconds),
-        "steps": {"training": steps, **{f"inference, {n}": settings.refine for n in COVARIANCE_TYPES.values()}},
+        "steps": {
+            "training": steps,
+            **{f"inference, {n}": settings.refine for n in COVARIANCE_TYPES.values()},
+        },
         "microseconds_per_step": {part: 1e6 * pair[0] for part, pair in microseconds.items()},
         "microseconds_per_image": {part: 1e6 * pair[1] for part, pair in microseconds.items()},
     }
@@ -231,7 +238,14 @@ def run(settings: Settings) -> int:
         half[covariance_type] = half_hidden_elbo(model, digits, posteriors[covariance_type], key)
 
     with clock("figure"):
-        figure(settings.out / "demo.png", model, digits, posteriors, scores["held_out_log_likelihood"]["mean"], key)
+        figure(
+            settings.out / "demo.png",
+            model,
+            digits,
+            posteriors,
+            scores["held_out_log_likelihood"]["mean"],
+            key,
+        )
     with clock("checkpoint"):
         model.save(settings.out / "vae.npz")
         score = model.elbo(digits.test, key=key)

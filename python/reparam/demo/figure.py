@@ -66,14 +66,21 @@ def draw_latent_map(ax: Any, model: Any, digits: Digits, posteriors: dict[str, A
     factor = np.asarray(posteriors["full"].scale_tril, dtype=np.float64)[shown]
     covariance = factor @ np.swapaxes(factor, -1, -2)
     scale = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
-    correlation = np.abs(covariance / scale[:, :, None] / scale[:, None, :]).mean(0) - np.eye(factor.shape[-1])
+    correlation = np.abs(covariance / scale[:, :, None] / scale[:, None, :]).mean(0) - np.eye(
+        factor.shape[-1]
+    )
     dims = [int(i) for i in np.unravel_index(np.argmax(correlation), correlation.shape)]
     plot.latent_map(model.transform(digits.train), digits.train_labels, dims=dims, ax=ax)
     for kind, label in (("diag", "diagonal"), ("full", "full")):
         q = posteriors[kind]
         spread = q.scale_tril if kind == "full" else q.scale_diag
         plot.posterior_ellipses(
-            q.loc[shown], spread[shown], dims=dims, color=plot.COLORS[kind], label=f"{label} covariance", ax=ax
+            q.loc[shown],
+            spread[shown],
+            dims=dims,
+            color=plot.COLORS[kind],
+            label=f"{label} covariance",
+            ax=ax,
         )
     for k in shown:
         ax.annotate(
