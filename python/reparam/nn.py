@@ -111,19 +111,20 @@ class MLP:
             inputs.append(rows)
             product = rows @ self.views[f"weight{k}"]
             products.append(product)
-            kind = self.activation if k < last else "identity"
-            rows = ops.bias_activation(product, self.views[f"bias{k}"], activation=kind)
+            if k == last:
+                rows = np.add(product, self.views[f"bias{k}"], out=product)
+            else:
+                rows = ops.bias_activation(product, self.views[f"bias{k}"], activation=self.activation)
 
         def backprop(ct_y: Array, input_gradient: bool = True) -> tuple[Array | None, Array]:
             flat = np.empty_like(self.params) if grads is None else grads
             out = self.split(flat)
-            ct = np.ascontiguousarray(ct_y, self.dtype).reshape(-1, self.sizes[-1])
+            ct = np.ascontiguousarray(ct_y, self.dtype).reshape(-1, self.sizes[-1])  # never written: the last layer is linear
             for k in range(last, -1, -1):
                 if k < last:
-                    arguments = (products[k], self.views[f"bias{k}"], ct)
-                    ct, out[f"bias{k}"][...] = ops.bias_activation.vjp(*arguments, activation=self.activation)
-                else:
-                    np.sum(ct, axis=0, out=out[f"bias{k}"])
+                    operands = (products[k], self.views[f"bias{k}"], ct)
+                    ops.bias_activation.vjp(*operands, activation=self.activation, sums=(ct, None))
+                np.sum(ct, axis=0, out=out[f"bias{k}"])
                 np.matmul(inputs[k].T, ct, out=out[f"weight{k}"])
                 if k or input_gradient:
                     ct = ct @ self.views[f"weight{k}"].T
