@@ -33,7 +33,7 @@ def _fit(array: Array) -> Array:
     flags = array.flags
     if flags.aligned and (flags.c_contiguous or not any(s % array.itemsize for s in array.strides)):
         return array
-    return np.ascontiguousarray(array)
+    return array.copy()
 
 
 def run(p: Pass, isa: str, plan: Any, operands: tuple[list[Any], list[Any]], num_threads: int) -> None:

@@ -19,7 +19,7 @@ def _accumulate(noise, log_prob, grad, diagonal, outputs):  # type: ignore[no-un
     draws, d = noise.shape[:2]
     det = log_det(diagonal)
     bad = det - det
-    mean = log_prob[0] * 0
+    mean = 0.0
     for s in range(draws):
         log_weights[s] = log_prob[s] + (det + 0.5 * square_norm(noise[s]) + d * HALF_LOG_2PI)
         mean = mean + log_prob[s] / draws

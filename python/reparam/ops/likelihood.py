@@ -31,7 +31,7 @@ def _activate(h, activation):  # type: ignore[no-untyped-def]
     if activation == "tanh":
         return np.tanh(h)
     if activation == "relu":
-        return select(h.real < 0, h * 0, h)
+        return select(h.real < 0, 0.0, h)
     if activation == "gelu":
         return h * _normal_cdf(h)
     if activation == "silu":

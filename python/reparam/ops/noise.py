@@ -25,12 +25,18 @@ def _words(stream, offset, key_low, key_high, per_block, count):  # type: ignore
     return np.stack(words).astype(np.uint32)
 
 
+def _in_order(made):  # type: ignore[no-untyped-def]
+    """Elements ``[k, blocks, B]`` of each block, block after block."""
+    per_block, blocks, lanes = made.shape
+    return np.moveaxis(made, 0, 1).reshape(blocks * per_block, lanes)
+
+
 @op("():u8,():u8->(n):u4", attributes=_KEY)
 def bits(stream, offset, words, key_low, key_high):  # type: ignore[no-untyped-def]
     """Raw words ``offset .. offset + n - 1`` of a stream; ``offset`` is a multiple of 4."""
     n = words.shape[0]
     made = _words(stream, offset, key_low, key_high, 4, n)
-    words[...] = np.moveaxis(made, 0, 1).reshape(-1, words.shape[1])[:n]
+    words[...] = _in_order(made)[:n]
 
 
 @op("():u8,():u8->(n)", attributes=_KEY)
@@ -39,7 +45,7 @@ def normal(stream, offset, noise, key_low, key_high):  # type: ignore[no-untyped
     n = noise.shape[0]
     per_block = 4 if noise.dtype == np.float32 else 2
     made = normals_from_words(_words(stream, offset, key_low, key_high, per_block, n), noise.dtype)
-    noise[...] = np.moveaxis(made, 0, 1).reshape(-1, noise.shape[1])[:n]
+    noise[...] = _in_order(made)[:n]
 
 
 _dispatch._noise_op[:] = [normal]

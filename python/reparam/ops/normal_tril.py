@@ -16,16 +16,16 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 def square_norm(x):  # type: ignore[no-untyped-def]
     """Sum of squares over the event."""
-    total = x[0] * 0 if len(x) else 0.0
-    for entry in x:
+    total = x[0] * x[0] if len(x) else 0.0
+    for entry in x[1:]:
         total = total + entry * entry
     return total
 
 
 def log_det(diagonal):  # type: ignore[no-untyped-def]
     """Sum of logarithms; NaN unless all are > 0."""
-    total = diagonal[0] * 0 if len(diagonal) else 0.0
-    for scale in diagonal:
+    total = np.log(positive_or_nan(diagonal[0])) if len(diagonal) else 0.0
+    for scale in diagonal[1:]:
         total = total + np.log(positive_or_nan(scale))
     return total
 

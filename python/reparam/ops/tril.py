@@ -17,7 +17,7 @@ def positive_or_nan(scale):  # type: ignore[no-untyped-def]
 
 def poison(diagonal):  # type: ignore[no-untyped-def]
     """0 where every scale is > 0, NaN elsewhere; added to an output it poisons that event alone."""
-    total = select(real_positive(diagonal[0]), diagonal[0] * 0, np.nan) if len(diagonal) else 0.0
+    total = select(real_positive(diagonal[0]), np.zeros_like(diagonal[0]), np.nan) if len(diagonal) else 0.0
     for scale in diagonal[1:]:
         total = select(real_positive(scale), total, np.nan)
     return total
@@ -100,7 +100,7 @@ def _(scale_tril, b, ct_x, ct_scale_tril, ct_b, transpose):  # type: ignore[no-u
 
 def softplus(x):  # type: ignore[no-untyped-def]
     """log(1 + exp(x)) without overflow."""
-    return select(x.real > 0, x, x * 0) + np.log1p(np.exp(-select(x.real > 0, x, -x)))
+    return select(x.real > 0, x, 0.0) + np.log1p(np.exp(-select(x.real > 0, x, -x)))
 
 
 def sigmoid(x):  # type: ignore[no-untyped-def]
