@@ -15,7 +15,7 @@ DTYPES = ("float32", "float64")
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 LANE_BYTES = {"scalar": 0, "avx2": 32, "wide": 64, "avx512": 64, "neon": 16}
 ATTRIBUTES = {  # values for keywords that have no default
-    "step_size": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1, "bias1": 0.2, "bias2": 0.01,
+    "step": 3, "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1,
     "key_low": 2**31 + 5, "key_high": 77,
 }  # fmt: skip
 SCALES = {"scale_diag", "scale_tril", "noise_scale"}

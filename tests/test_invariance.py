@@ -52,18 +52,19 @@ def test_an_event_does_not_depend_on_the_others(op, rng, backend, dtype):
 
 def layouts(x):
     """The same numbers, laid out otherwise."""
-    fortran = np.asfortranarray(x)
+    fortran = np.array(x, order="F")
     padded = np.full([2 * n + 3 for n in x.shape], np.nan, x.dtype)
     strided = padded[tuple(slice(2, 2 + 2 * n, 2) for n in x.shape)]
     strided[...] = x
-    reversed_ = np.ascontiguousarray(x[::-1, ...])[::-1]
-    flipped = np.flip(np.ascontiguousarray(np.flip(x, tuple(range(1, x.ndim)))), tuple(range(1, x.ndim)))
+    events = tuple(range(1, x.ndim))
+    reversed_ = x[::-1].copy()[::-1]
+    flipped = np.flip(np.flip(x, events).copy(), events)
     unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
     unaligned[...] = x
     swapped = x.astype(x.dtype.newbyteorder())
     read_only = x.copy()
     read_only.flags.writeable = False
-    transposed = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
+    transposed = np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0)
     records = np.zeros(x.shape, [("pad", "u1"), ("x", x.dtype)])  # strides that are no multiple of the element
     records["x"] = x
     assert not unaligned.flags.aligned

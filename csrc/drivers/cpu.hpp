@@ -94,6 +94,7 @@ struct Pack {
   using Value = typename LaneItem<V, Pass::operand(I).item>::type;
 
   const Call& call;
+  const double* attributes;
   char* buffer[kCount];
   T* sums[kCount];  // 8 partial sums per value of a reduced output
   RowSource<V> source[kCount];
@@ -188,6 +189,11 @@ struct Pack {
 
   template <int I>
   REPARAM_HD void load() {
+    if constexpr (Pass::spec().reads[I]) load_operand<I>();
+  }
+
+  template <int I>
+  REPARAM_HD void load_operand() {
     constexpr OperandSpec spec = Pass::operand(I);
     const OperandData& operand = call.operand[I];
     const int64_t* at = position.at[I];
@@ -273,7 +279,9 @@ struct Pack {
 
   // Joins the 8 partial sums as a balanced tree.
   template <int I>
-  REPARAM_HD void join(T* to) {
+  REPARAM_HD void join(void* const* partials) {
+    if (!can_reduce<I>() || !call.operand[I].reduced || !partials[I]) return;
+    T* to = static_cast<T*>(partials[I]);
     const int64_t n = packed_values(Pass::operand(I), call.extent);
     for (int64_t j = 0; j < n; ++j) {
       const T* s = sums[I] + j * 8;
@@ -310,17 +318,22 @@ struct Pack {
   template <int... I>
   REPARAM_HD void compute(Indices<I...>) {
     constexpr indices<Pass::spec().symbols> extents;
-    constexpr bool attributes = requires { Op::attributes; };
+    constexpr bool has_attributes = requires { Op::attributes; };
     constexpr bool has_scratch = requires { Op::scratch_values(call.extent); };
-    if constexpr (attributes && has_scratch) call_body(extents, call.attributes, Vec<V>{scratch}, view<I>()...);
-    else if constexpr (attributes) call_body(extents, call.attributes, view<I>()...);
+    if constexpr (has_attributes && has_scratch) call_body(extents, attributes, Vec<V>{scratch}, view<I>()...);
+    else if constexpr (has_attributes) call_body(extents, attributes, view<I>()...);
     else if constexpr (has_scratch) call_body(extents, Vec<V>{scratch}, view<I>()...);
     else call_body(extents, view<I>()...);
   }
 
   template <int I>
+  static consteval bool can_reduce() {
+    return Pass::spec().writes[I] && Pass::operand(I).item == Item::real;
+  }
+
+  template <int I>
   REPARAM_HD void begin(bool reduce) {
-    if (!reduce || !call.operand[I].reduced) return;
+    if (!can_reduce<I>() || !reduce || !call.operand[I].reduced) return;
     const int64_t n = packed_values(Pass::operand(I), call.extent) * 8;
     for (int64_t j = 0; j < n; ++j) sums[I][j] = T(0);
   }
@@ -328,7 +341,7 @@ struct Pack {
   template <int I>
   REPARAM_HD void put(bool reduce, int64_t term) {
     if constexpr (Pass::spec().writes[I]) {
-      if constexpr (Pass::operand(I).item == Item::real)
+      if constexpr (can_reduce<I>())
         if (call.operand[I].reduced) {
           if (reduce && call.operand[I].data) accumulate<I>(term);
           return;
@@ -340,31 +353,30 @@ struct Pack {
   template <int... I>
   REPARAM_HD void run(int64_t first, int64_t end, void* const* partials, Indices<I...> all) {
     const bool reduce = partials != nullptr;
-    ((Pass::spec().writes[I] ? begin<I>(reduce) : void()), ...);
+    (begin<I>(reduce), ...);
     seek(first);
     for (int64_t event = first; event < end; event += W) {
       place(end - event);
-      ((Pass::spec().reads[I] ? load<I>() : void()), ...);
+      (load<I>(), ...);
       compute(all);
       (put<I>(reduce, event - first), ...);
     }
     if (reduce)
-      ((Pass::spec().writes[I] && call.operand[I].reduced && partials[I] ? join<I>(static_cast<T*>(partials[I]))
-                                                                         : void()),
-       ...);
+      (join<I>(partials), ...);
   }
 };
 
 template <class Op, class T, bool kVjp, class N>
 static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena, void* const* partials) {
+  const Attributes<Op> attributes(call);
   if constexpr (is_elementwise<Op, kVjp>())
     if (!partials) {
-      Elementwise<Op, T, kVjp> elementwise{call, {}, {}, {}};
+      Elementwise<Op, T, kVjp> elementwise{call, attributes.value, {}, {}, {}};
       elementwise.run(begin, end);
       return;
     }
   using P = Pack<Op, T, kVjp, N>;
-  P pack{call, {}, {}, {}, nullptr, nullptr, {}};
+  P pack{call, attributes.value, {}, {}, {}, nullptr, nullptr, {}};
   P::lay_out(call, &pack, arena);
   pack.run(begin, end, partials, indices<P::kCount>{});
 }

@@ -27,6 +27,19 @@ struct OpTraits {
   }
 };
 
+// The attributes as the body takes them: an op may prepare them once for all events of a run.
+template <class Op>
+struct Attributes {
+  const double* value;
+  double prepared[8];
+  REPARAM_HD explicit Attributes(const Call& call) : value(call.attributes) {
+    if constexpr (requires { Op::prepare(value, prepared); }) {
+      Op::prepare(value, prepared);
+      value = prepared;
+    }
+  }
+};
+
 template <class Op, bool kVjp>
 consteval bool is_elementwise() {
   const PassSpec pass = OpTraits<Op>::pass(kVjp);
@@ -43,12 +56,14 @@ struct Elementwise {
   static constexpr int kCount = kPass.count;
 
   const Call& call;
+  const double* attributes;
   T* data[kCount];
   int64_t step[kCount];
   V value[kCount];
 
   template <int I>
   REPARAM_HD void load(int64_t at, int count) {
+    if constexpr (!OpTraits<Op>::pass(kVjp).reads[I]) return;
     if (step[I] == 1 && count == W) {
       value[I] = load_unaligned<V>(data[I] + at);
     } else if (step[I] == 0) {
@@ -62,6 +77,7 @@ struct Elementwise {
 
   template <int I>
   REPARAM_HD void store(int64_t at, int count) {
+    if constexpr (!OpTraits<Op>::pass(kVjp).writes[I]) return;
     if (!data[I]) return;
     if (step[I] == 1 && count == W) {
       __builtin_memcpy(data[I] + at, &value[I], sizeof(V));
@@ -81,8 +97,8 @@ struct Elementwise {
   template <class... Views>
   REPARAM_HD void compute(Views... views) {
     if constexpr (requires { Op::attributes; }) {
-      if constexpr (kVjp) Op::template vjp<V>(call.attributes, views...);
-      else Op::template forward<V>(call.attributes, views...);
+      if constexpr (kVjp) Op::template vjp<V>(attributes, views...);
+      else Op::template forward<V>(attributes, views...);
     } else {
       if constexpr (kVjp) Op::template vjp<V>(views...);
       else Op::template forward<V>(views...);
@@ -93,9 +109,9 @@ struct Elementwise {
   REPARAM_HD void row(int64_t length, Indices<I...>) {
     for (int64_t at = 0; at < length; at += W) {
       const int count = static_cast<int>(length - at < W ? length - at : W);
-      ((OpTraits<Op>::pass(kVjp).reads[I] ? load<I>(at, count) : void()), ...);
+      (load<I>(at, count), ...);
       compute(view<I>()...);
-      ((OpTraits<Op>::pass(kVjp).writes[I] ? store<I>(at, count) : void()), ...);
+      (store<I>(at, count), ...);
     }
   }
 

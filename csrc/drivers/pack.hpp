@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Packing: events as they lie in memory <-> one event per lane. The only place where data crosses lanes.
-// `at[lane]` is where each lane's event begins, in elements. The loops are functions of their own (a call for each
-// operand and pack is not seen in the time; inlined, they were four fifths of the code) and static, as the law of
-// linkage asks.
+// `at[lane]` is where each lane's event begins, in elements.
 #pragma once
 #include "../core/lanes.hpp"
 #include "../core/view.hpp"
@@ -76,8 +74,8 @@ REPARAM_HD void scatter(T* data, const int64_t* at, int count, V v) {
 // may be touched, so that a short row can be loaded as one full vector; a tail is an overlapping load, never a mask
 // (masked AVX2 accesses cost 12 cycles).
 template <class V, class T>
-[[gnu::noinline]] static void load_run(V* to, const T* data, const int64_t* at, bool same_event, int64_t n,
-                                       int64_t stride, int64_t readable) {
+REPARAM_HD void load_run_loop(V* to, const T* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
+                              int64_t readable) {
   constexpr int W = LaneTraits<V>::width;
   if (W == 1 || same_event) {
     for (int64_t j = 0; j < n; ++j) to[j] = V(data[at[0] + j * stride]);
@@ -106,8 +104,7 @@ template <class V, class T>
 
 // The reverse for the first `count` lanes.
 template <class V, class T>
-[[gnu::noinline]] static void store_run(T* data, const int64_t* at, int count, const V* from, int64_t n,
-                                        int64_t stride) {
+REPARAM_HD void store_run_loop(T* data, const int64_t* at, int count, const V* from, int64_t n, int64_t stride) {
   constexpr int W = LaneTraits<V>::width;
   if constexpr (W > 1 && sizeof(T) == sizeof(ElementOf<V>)) {
     if (stride == 1 && n >= W) {
@@ -130,11 +127,26 @@ template <class V, class T>
   for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, count, from[j]);
 }
 
+// The loops for the lanes of this arch are functions, compiled once (arch/pack.cpp): a call for each operand and pack is
+// not seen in the time, and in every kernel object they were half of the build and four fifths of the code.
+using FloatLanes = NativeLanes<float>::type;
+using DoubleLanes = NativeLanes<double>::type;
+void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
+              int64_t readable);
+void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
+              int64_t readable);
+void store_run(float* data, const int64_t* at, int count, const FloatLanes* from, int64_t n, int64_t stride);
+void store_run(double* data, const int64_t* at, int count, const DoubleLanes* from, int64_t n, int64_t stride);
+template <class W>  // raw words, of one op
+REPARAM_HD void store_run(uint32_t* data, const int64_t* at, int count, const W* from, int64_t n, int64_t stride) {
+  store_run_loop(data, at, count, from, n, stride);
+}
+
 // Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a vector
 // is loaded as one run of d * d elements where its entries lie together.
 template <class V, class T>
-[[gnu::noinline]] static void load_lower(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event,
-                                         int64_t d, const int64_t* stride) {
+REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, int64_t d,
+                                const int64_t* stride) {
   constexpr int W = LaneTraits<V>::width;
   const bool contiguous = stride[1] == 1 && stride[0] == d;
   if (W > 1 && d < W && contiguous && !same_event) {
@@ -149,8 +161,8 @@ template <class V, class T>
 // Packed rows to a dense matrix [d, d]: zeros above the diagonal, or mirrored where `symmetric`. `dense` is a buffer
 // of one row, or of the whole matrix when d < W.
 template <class V, class T>
-[[gnu::noinline]] static void store_lower(T* data, const int64_t* at, int count, V* dense, Tril<V> from, int64_t d,
-                                          const int64_t* stride, bool symmetric) {
+REPARAM_HD void store_lower_loop(T* data, const int64_t* at, int count, V* dense, Tril<V> from, int64_t d,
+                                 const int64_t* stride, bool symmetric) {
   constexpr int W = LaneTraits<V>::width;
   const V zero = V(ElementOf<V>(0));
   const bool whole = W > 1 && d < W && stride[1] == 1 && stride[0] == d;
@@ -162,5 +174,14 @@ template <class V, class T>
   }
   if (whole) store_run(data, at, count, dense, d * d, 1);
 }
+
+void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at, bool same_event,
+                int64_t d, const int64_t* stride);
+void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at, bool same_event,
+                int64_t d, const int64_t* stride);
+void store_lower(float* data, const int64_t* at, int count, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
+                 const int64_t* stride, bool symmetric);
+void store_lower(double* data, const int64_t* at, int count, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
+                 const int64_t* stride, bool symmetric);
 
 }  // namespace reparam::REPARAM_ARCH

@@ -33,9 +33,9 @@ struct bias_activation {
     const V h = x() + bias(), zero = constant<V>(0), one = constant<V>(1), half = constant<V>(0.5);
     V slope = one;
     switch (static_cast<int>(attribute[0])) {
-      case tanh_: {
-        const V t = tanh(h);
-        slope = (one - t) * (one + t);
+      case tanh_: {  // 1 - tanh^2 without cancellation
+        const V e = exp(constant<V>(-2) * absolute(h)), sum = one + e;
+        slope = constant<V>(4) * e / (sum * sum);
         break;
       }
       case relu: slope = select(h > zero, one, zero); break;

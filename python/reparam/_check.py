@@ -65,11 +65,6 @@ def unknown_keyword(p: Pass, name: str) -> TypeError:
     return TypeError(f"{p.name} got an unexpected keyword {name!r}; it takes {known}")
 
 
-def choice_error(name: str, attribute: str, value: object, choices: Sequence[object]) -> ValueError:
-    """A value that is none of the choices."""
-    return ValueError(f"{name}: {attribute} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
 def dtype_error(p: Pass, operand: Operand, dtype: object) -> TypeError:
     """An element type that ops refuse."""
     wanted = "float32 or float64" if operand.item == "real" else operand.item
@@ -176,15 +171,23 @@ def as_int(name: str, value: object, low: int = 0, high: int | None = None) -> i
     return number
 
 
-def as_float(name: str, value: object, low: float = -math.inf, *, above: bool = False) -> float:
-    """A finite float that is at least ``low`` (or above it)."""
+def as_float(name: str, value: object, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
+    """A finite float in ``[low, high)``, or in ``(low, high)`` with ``above``."""
     limit = "" if low == -math.inf else f" {'>' if above else '>='} {low:g}"
+    limit = limit if high == math.inf else f" in {'(' if above else '['}{low:g}, {high:g})"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number{limit}, got {value!r}")
     number = float(value)
-    if not math.isfinite(number) or number < low or (above and number == low):
+    if not math.isfinite(number) or not low <= number < high or (above and number == low):
         raise ValueError(f"{name} must be a finite number{limit}, got {value!r}")
     return number
+
+
+def as_bool(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
@@ -192,3 +195,57 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def as_key(key: Any) -> int:
+    """Normalize a key to an int in ``[0, 2**64)``.
+
+    Parameters
+    ----------
+    key : int, JAX key, numpy.random.Generator or numpy.random.SeedSequence
+        A JAX key of words (h, l) is ``h * 2**32 + l``; a Generator is moved on by one draw.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or out of range.
+    """
+    if isinstance(key, np.random.Generator):
+        return int(key.integers(2**64, dtype=np.uint64))
+    if isinstance(key, np.random.SeedSequence):
+        return int(key.generate_state(1, np.uint64)[0])
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return as_int("key", key, 0, 2**64)
+    words = _jax_words(key)
+    if words is None:
+        raise TypeError(
+            "key must be an int in [0, 2**64), a JAX key, a numpy.random.Generator or a SeedSequence, "
+            f"got {type(key).__name__}"
+        )
+    return int(words[0]) << 32 | int(words[1])
+
+
+def _jax_words(key: Any) -> Array | None:
+    """The two words of a JAX key, typed or raw."""
+    if str(getattr(key, "dtype", "")).startswith("key<"):
+        import jax
+
+        key = jax.random.key_data(key)
+    words = np.asarray(key) if hasattr(key, "__array__") else None
+    return words if words is not None and words.dtype == np.uint32 and words.shape == (2,) else None
+
+
+def as_index(name: str, index: object) -> NDArray[np.uint64]:
+    """Numbers of noise streams, one for each event: integers >= 0."""
+    array = np.asarray(index)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold integers, got {array.dtype}")
+    if array.size and array.min() < 0:
+        raise ValueError(f"{name} must be >= 0, got {array.min()}")
+    if array.size and array.max() == 2**64 - 1:
+        raise ValueError(f"{name} must be < 2**64 - 1, the stream that fold_in uses, got {array.max()}")
+    return np.asarray(array, np.uint64)

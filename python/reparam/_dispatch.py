@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,12 +22,29 @@ Array = NDArray[Any]
 counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw:
-    """Noise that is made where it is used and never stored: event b takes stream ``index[b]`` of ``key``."""
+    """Noise that is made where it is used and never stored.
+
+    Parameters
+    ----------
+    key : key
+        See :func:`reparam.random.as_key`.
+    index : int array
+        Event b takes stream ``index[b]``; its element ``s * d + j`` is draw s, coordinate j.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no key, or an index that is not of integers >= 0.
+    """
 
     key: int
     index: NDArray[np.uint64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", _check.as_key(self.key))
+        object.__setattr__(self, "index", _check.as_index("Draw: index", self.index))
 
 
 def _as_array(p: Pass, operand: Operand, value: Any) -> Any:
@@ -74,42 +92,47 @@ def _convert(p: Pass, args: tuple[Any, ...], dtype: Any) -> tuple[list[Any], np.
     return values, real
 
 
-def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[float, ...], dict[str, int], Any]:
-    """Attributes for a definition and coded for a kernel, extents given by keyword, and a dtype."""
+def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """Attributes for a definition, and as numbers for a kernel."""
     op = p.op
-    if not given and not op.attributes:
-        return {}, (), {}, None
-    extents = {s: _check.as_int(f"{p.name}: {s}", given.pop(s)) for s in p.symbols if s in given}
-    dtype = given.pop("dtype", None)
-    values = dict(op.defaults)
-    for name, value in given.items():
-        if name not in values:
-            raise _check.unknown_keyword(p, name)
-        if name in op.choices and value not in op.choices[name]:
-            raise _check.choice_error(p.name, name, value, op.choices[name])
-        values[name] = value
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        raise TypeError(f"{p.name} needs the keyword {missing[0]}")
-    coded = tuple(float(op.choices[n].index(v)) if n in op.choices else float(v) for n, v in values.items())
-    return values, coded, extents, dtype
+    values = {**op.defaults, **given}
+    coded = []
+    for name, value in values.items():
+        if name in op.choices:
+            _check.as_choice(f"{p.name}: {name}", value, op.choices[name])
+            coded.append(float(op.choices[name].index(value)))
+        elif isinstance(op.defaults[name], bool):
+            coded.append(float(_check.as_bool(f"{p.name}: {name}", value)))
+        elif value is None:
+            raise TypeError(f"{p.name} needs the keyword {name}")
+        else:
+            low, high = op.limits.get(name, (-math.inf, math.inf))
+            coded.append(_check.as_float(f"{p.name}: {name}", value, low, high))
+    return values, tuple(coded)
+
+
+def _split(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Move operands given by name to their places, and attributes out of the keywords."""
+    names = [o.name for o in p.inputs[len(args) :]]
+    if names and all(n in keywords for n in names):
+        args = (*args, *(keywords.pop(n) for n in names))
+    return args, {n: keywords.pop(n) for n in p.op.attributes if n in keywords}
 
 
 class Plan(NamedTuple):
-    """What a call with these shapes, dtypes and keywords comes to; made once, kept in a table."""
+    """What a call with these shapes and dtypes comes to; made once, kept in a table."""
 
     batch_shape: tuple[int, ...]
     extents: dict[str, int]
     real: np.dtype[Any]
     results: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
-    attributes: dict[str, Any]
-    coded: tuple[float, ...]
     sizes: tuple[int, ...]
     dtype: str
 
 
 _plans: dict[Any, Plan] = {}
 _MOST_PLANS = 4096
+_NO_ATTRIBUTES: tuple[dict[str, Any], tuple[float, ...]] = ({}, ())
 
 
 def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -132,6 +155,10 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     that is not wanted.
     """
     sums = keywords.pop("sums", None)
+    given: dict[str, Any] = {}
+    if keywords:
+        args, given = _split(p, args, keywords)
+    attributes = _attributes(p, given) if p.op.attributes else _NO_ATTRIBUTES
     try:
         key = _key(p, args, keywords)
         plan = _plans.get(key) if key is not None else None
@@ -146,14 +173,14 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     else:
         inputs = list(args)
     if sums is not None:
-        _run_on_backend(p, plan, inputs, list(sums))
+        _run_on_backend(p, plan, attributes, inputs, list(sums))
         return None
     if out is None:
         results = [np.empty(shape, dtype) for shape, dtype in plan.results]
-        _run_on_backend(p, plan, inputs, results)
+        _run_on_backend(p, plan, attributes, inputs, results)
         return _returned(p, results)
     results, copies = _targets(p, plan, inputs, out)
-    _run_on_backend(p, plan, inputs, results)
+    _run_on_backend(p, plan, attributes, inputs, results)
     for target, result in copies:
         target[...] = result
     return out
@@ -169,14 +196,13 @@ def _returned(p: Pass, results: list[Array]) -> Any:
 
 def _plan(p: Pass, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[list[Any], Plan]:
     """Check and convert the operands, and work out the shapes."""
-    keywords = dict(given)
-    if len(args) < len(p.inputs):
-        names = [o.name for o in p.inputs[len(args) :]]
-        if all(n in keywords for n in names):
-            args = (*args, *(keywords.pop(n) for n in names))
     if len(args) != len(p.inputs):
         raise _check.argument_error(p, len(args))
-    values, coded, extents, dtype = _attributes(p, keywords)
+    keywords = dict(given)
+    extents = {s: _check.as_int(f"{p.name}: {s}", keywords.pop(s)) for s in p.symbols if s in keywords}
+    dtype = keywords.pop("dtype", None)
+    if keywords:
+        raise _check.unknown_keyword(p, next(iter(keywords)))
     inputs, real = _convert(p, args, dtype)
     extents = _check.resolve_extents(p, [None if isinstance(x, Draw) else x.shape for x in inputs], extents)
     batches = [
@@ -197,7 +223,7 @@ def _plan(p: Pass, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[list[A
         for k, operand in enumerate(p.outputs)
     )
     sizes = tuple(extents[s] for s in p.symbols)
-    return inputs, Plan(batch_shape, extents, real, results, values, coded, sizes, str(real))
+    return inputs, Plan(batch_shape, extents, real, results, sizes, str(real))
 
 
 def _targets(p: Pass, plan: Plan, inputs: list[Any], out: Any) -> tuple[list[Array], list[tuple[Array, Array]]]:
@@ -216,15 +242,17 @@ def _targets(p: Pass, plan: Plan, inputs: list[Any], out: Any) -> tuple[list[Arr
     return results, copies
 
 
-def _run_on_backend(p: Pass, plan: Plan, inputs: list[Any], results: list[Any]) -> None:
+def _run_on_backend(
+    p: Pass, plan: Plan, attributes: tuple[dict[str, Any], tuple[float, ...]], inputs: list[Any], results: list[Any]
+) -> None:
     name, isa = chosen_backend()
     counts[f"{name}:{isa}" if isa else name] += 1
     if name == "native":
         coded = [(x.key, x.index) if type(x) is Draw else x for x in inputs]
-        native.run(p, isa, plan, (coded, results), get_num_threads())
+        native.run(p, isa, plan, attributes[1], [*coded, *results], get_num_threads())
         return
     made = [_draw_noise(x, plan.extents, plan.real) if isinstance(x, Draw) else x for x in inputs]
-    reference.run(p, plan.real, (plan.batch_shape, plan.extents), made, results, plan.attributes)
+    reference.run(p, plan.real, (plan.batch_shape, plan.extents), made, results, attributes[0])
 
 
 def _draw_noise(draw: Draw, extents: dict[str, int], real: np.dtype[Any]) -> Array:

@@ -112,6 +112,7 @@ class Op:
         self.attributes = tuple(attributes)
         self.choices = {k: v for k, v in attributes.items() if isinstance(v, tuple)}
         self.defaults = {k: v[0] if isinstance(v, tuple) else v for k, v in attributes.items()}
+        self.limits: dict[str, tuple[float, float]] = settings.get("limits", {})
         names = list(inspect.signature(body).parameters)
         self.inputs, self.outputs = parse_signature(spec, names)
         self.vjp_from: str = settings.get("vjp_from", "inputs")
@@ -170,8 +171,8 @@ def op(spec: str, **settings: Any) -> Callable[[Body], Op]:
     spec : str
         The signature; CONTRIBUTING.md has the grammar.
     **settings : object
-        ``attributes``: dict from name to default, or to the tuple of choices whose first is the default. ``vjp_from``:
-        ``"inputs"`` or ``"outputs"``. ``oracle``: function of the inputs, in float64, that tests hold the op against.
+        ``attributes``: dict from name to default, or to the tuple of choices whose first is the default. ``limits``: from
+        name to the interval ``[low, high)`` of a number. ``vjp_from``: ``"inputs"`` or ``"outputs"``. ``oracle``: function of the inputs, in float64, that tests hold the op against.
         ``samples``: function ``(rng, batch_shape, extents)`` to inputs, where the kinds alone do not say enough. ``result``:
         what to make of the tuple of outputs.
     """

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +40,7 @@ class Adam:
 
     Notes
     -----
-    Kingma and Ba, arXiv 1412.6980; Loshchilov and Hutter, arXiv 1711.05101. The step number is an int and the bias corrections
+    Kingma and Ba, arXiv 1412.6980; Loshchilov and Hutter, arXiv 1711.05101. The bias corrections
     ``-expm1(t log beta)`` are formed in float64.
     """
 
@@ -88,19 +87,12 @@ class Adam:
                 raise ValueError(
                     f"Adam: grads[{k}] must be {param.dtype} of shape {param.shape}, got {grad.dtype} of {grad.shape}"
                 )
+        rate = as_float("Adam: lr(step)", self.lr(self.t + 1), 0) if callable(self.lr) else self.lr
         self.t += 1
-        rate = as_float("Adam: lr(step)", self.lr(self.t), 0) if callable(self.lr) else self.lr
-        settings = {
-            "step_size": rate,
-            "beta1": self.betas[0],
-            "beta2": self.betas[1],
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
-            "bias1": _bias(self.betas[0], self.t),
-            "bias2": _bias(self.betas[1], self.t),
-        }
+        beta1, beta2 = self.betas
+        hyper = {"step": self.t, "lr": rate, "beta1": beta1, "beta2": beta2, "eps": self.eps, "weight_decay": self.weight_decay}
         for param, grad, m, v in zip(self.params, given, self.m, self.v, strict=True):
-            ops.adam_step(param, grad, m, v, **settings)
+            ops.adam_step(param, grad, m, v, **hyper)
 
     def state_dict(self) -> dict[str, Any]:
         """The step number and copies of the moments."""
@@ -121,7 +113,3 @@ class Adam:
                 target[...] = loaded
         self.t = int(state["t"])
 
-
-def _bias(beta: float, t: int) -> float:
-    """1 - beta^t without cancellation."""
-    return 1.0 if beta == 0 else -math.expm1(t * math.log(beta))

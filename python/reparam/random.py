@@ -14,57 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from ._check import FLOATS, as_int
+from ._check import FLOATS, as_index, as_int, as_key
 from ._dispatch import Draw
 
 __all__ = ["Draw", "as_key", "bits", "draw_index", "event_normal", "fold_in", "normal"]
 
 Array = NDArray[Any]
-Key = Any  # int | numpy.random.Generator | numpy.random.SeedSequence | a JAX key
+Key = Any  # see as_key
 _LAST_STREAM = 2**64 - 1
 _CHUNK = 256  # elements of one event of the kernel; any multiple of 4 gives the same numbers
-
-
-def as_key(key: Key) -> int:
-    """Normalize a key to an int in ``[0, 2**64)``.
-
-    Parameters
-    ----------
-    key : int, JAX key, numpy.random.Generator or numpy.random.SeedSequence
-        A JAX key of words (h, l) is ``h * 2**32 + l``; a Generator is moved on by one draw.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these, or out of range.
-    """
-    if isinstance(key, np.random.Generator):
-        return int(key.integers(2**64, dtype=np.uint64))
-    if isinstance(key, np.random.SeedSequence):
-        return int(key.generate_state(1, np.uint64)[0])
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        return as_int("key", key, 0, 2**64)
-    words = _jax_words(key)
-    if words is None:
-        raise TypeError(
-            "key must be an int in [0, 2**64), a JAX key, a numpy.random.Generator or a SeedSequence, "
-            f"got {type(key).__name__}"
-        )
-    return int(words[0]) << 32 | int(words[1])
-
-
-def _jax_words(key: Any) -> Array | None:
-    """The two words of a JAX key, typed or raw."""
-    if str(getattr(key, "dtype", "")).startswith("key<"):
-        import jax
-
-        key = jax.random.key_data(key)
-    words = np.asarray(key) if hasattr(key, "__array__") else None
-    return words if words is not None and words.dtype == np.uint32 and words.shape == (2,) else None
 
 
 def _halves(key: int) -> dict[str, int]:
@@ -178,14 +136,10 @@ def draw_index(index: Any, batch_shape: tuple[int, ...]) -> NDArray[np.uint64]:
     """
     if index is None:
         return np.arange(math.prod(batch_shape), dtype=np.uint64).reshape(batch_shape)
-    array = np.asarray(index)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"index must hold integers, got {array.dtype}")
+    array = as_index("index", index)
     if array.shape != batch_shape:
         raise ValueError(f"index must have the batch shape {batch_shape}, got {array.shape}")
-    if array.size and array.min() < 0:
-        raise ValueError(f"index must be >= 0, got {array.min()}")
-    return np.asarray(array, np.uint64)
+    return array
 
 
 def event_normal(num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, dtype: Any) -> Array:

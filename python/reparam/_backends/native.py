@@ -36,18 +36,17 @@ def _fit(array: Array) -> Array:
     return array.copy()
 
 
-def run(p: Pass, isa: str, plan: Any, operands: tuple[list[Any], list[Any]], num_threads: int) -> None:
-    """Run one pass; ``operands`` is (inputs, outputs), and the plan holds the shapes."""
-    inputs, outputs = operands
+def run(p: Pass, isa: str, plan: Any, attributes: tuple[float, ...], operands: list[Any], num_threads: int) -> None:
+    """Run one pass on its inputs and outputs; the plan holds the shapes."""
     call = (p.op.name, p.vjp, isa, plan.dtype, plan.batch_shape, plan.sizes)
     try:
-        _core.run(*call, [*inputs, *outputs], plan.coded, num_threads)
+        _core.run(*call, operands, attributes, num_threads)
         return
     except _core.LayoutError:  # an array that C++ cannot walk: a copy goes in its place
         pass
-    fitted = [x if x is None or isinstance(x, tuple) else _fit(x) for x in (*inputs, *outputs)]
-    _core.run(*call, fitted, plan.coded, num_threads)
-    written = [*(o.in_place for o in p.inputs), *(True for _ in outputs)]
-    for target, result, writes in zip((*inputs, *outputs), fitted, written, strict=True):
+    fitted = [x if x is None or isinstance(x, tuple) else _fit(x) for x in operands]
+    _core.run(*call, fitted, attributes, num_threads)
+    written = [*(o.in_place for o in p.inputs), *(True for _ in p.outputs)]
+    for target, result, writes in zip(operands, fitted, written, strict=True):
         if writes and target is not result:
             target[...] = result

@@ -51,13 +51,13 @@ class Binomial:
             [lgamma(total_count + 1) - lgamma(i + 1) - lgamma(total_count - i + 1) for i in k]
         )
 
-    def check(self, x: Array) -> None:
+    def check(self, name: str, x: Array) -> None:
         """Refuse what is not a count."""
         wrong = (x < 0) | (x > self.total_count) | (x != np.floor(x))
         if wrong.any():
             at = tuple(int(k) for k in np.argwhere(wrong)[0])
             allowed = "0 or 1" if self.total_count == 1 else f"a whole number in 0..{self.total_count} (total_count)"
-            raise ValueError(f"x must be {allowed} everywhere, got {x[at]} at {list(at)}")
+            raise ValueError(f"{name} must be {allowed} everywhere, got {x[at]} at {list(at)}")
 
     def prepare(self, x: Array, mask: Array | None) -> Prepared:
         """Counts and totals, 0 of 0 where an entry is unobserved."""
@@ -99,7 +99,7 @@ class Gaussian:
         self.fixed = noise_scale
         self.theta_size = 1 if noise_scale is None else 0  # log sigma, where it is learned
 
-    def check(self, x: Array) -> None:
+    def check(self, name: str, x: Array) -> None:
         """Accept any finite data."""
 
     def prepare(self, x: Array, mask: Array | None) -> Prepared:

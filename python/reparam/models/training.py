@@ -117,7 +117,7 @@ class Training:
     def partial_fit(self, x: Any) -> Any:
         """One pass over ``x`` in its order, from where the model stands; no history, no checkpoint."""
         fresh = self._optimizer is None
-        array = self._data(x)
+        array = self._data(x, data_dim=None if fresh else len(self._mean))
         if fresh:
             self._start(array)
         self._maximize(array, epochs=(0,), shuffle=False)
@@ -163,22 +163,19 @@ class Training:
         CheckpointError
             If the checkpoint does not fit the model or the data.
         """
-        self._optimizer = None
         array = self._data(x)
         if self.batch_size > len(array):
             raise ValueError(f"VAE: batch_size must be <= n = {len(array)}, got {self.batch_size}")
-        held_out = None if validation is None else np.asarray(validation)
-        if held_out is not None and held_out.shape[1:] != array.shape[1:]:
-            raise ValueError(f"VAE: validation must have shape (m, {array.shape[1]}), got {held_out.shape}")
+        held_out = None if validation is None else self._data(validation, "validation", array.shape[1])
         if resume and checkpoint is None:
             raise ValueError("VAE: resume=True needs the checkpoint to resume from")
         if checkpoint is not None and not Path(checkpoint).parent.is_dir():
             raise ValueError(f"VAE: the folder of checkpoint {str(checkpoint)!r} does not exist")
-        self._start(array)
-        first = 0
-        if resume and Path(checkpoint).exists():
-            first = self._resume(checkpoint, array)
+        stored, first = self._stored(checkpoint, array) if resume and Path(checkpoint).exists() else (None, 0)
         bar = _Progress(progress, first, self.epochs)
+        self._start(array)  # from here on the model is no longer what it was
+        if stored is not None:
+            self._take_over(stored)
 
         def on_step(step: int, epoch: int, value: float) -> bool:
             told = Step(step, epoch, value, self)
@@ -255,9 +252,9 @@ class Training:
             model._optimizer.load_state_dict({"t": as_int("adam_step", header["adam_step"]), **moments})
         return model
 
-    def _resume(self, path: Any, x: Array) -> int:
-        """Take over a checkpoint's state; the epoch to go on with."""
-        header, arrays = files.read(path, type(self).__name__)
+    def _stored(self, path: Any, x: Array) -> tuple[Any, int]:
+        """The model of a checkpoint that fits this one and the data, and the epoch to go on with."""
+        header, _ = files.read(path, type(self).__name__)
         own, stored = self._config(), header.get("config", {})
         for name in own:
             if name != "epochs" and own[name] != stored.get(name):
@@ -265,8 +262,10 @@ class Training:
         data = files.fingerprint(x)
         if header.get("data") != data:
             raise CheckpointError(f"{path}: the checkpoint was made of other data: {header.get('data')}, here {data}")
-        loaded: Any = type(self).load(path)
-        self._params[...] = loaded._params
-        self._optimizer.load_state_dict(loaded._optimizer.state_dict())
-        self._step, self._history = loaded._step, loaded._history
-        return as_int("epoch", header["epoch"])
+        return type(self).load(path), as_int("epoch", header["epoch"])
+
+    def _take_over(self, stored: Any) -> None:
+        """Parameters, optimizer and history of another model of this kind."""
+        self._params[...] = stored._params
+        self._optimizer.load_state_dict(stored._optimizer.state_dict())
+        self._step, self._history = stored._step, stored._history

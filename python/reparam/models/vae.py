@@ -13,10 +13,12 @@ from .. import random as rp_random
 from .._check import FLOATS, as_choice, as_float, as_int
 from ..elbo import ESTIMATORS, elbo
 from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key
-from ..inference.refine import convert, refine
+from ..inference.refine import convert
+from ..inference.refine import refine as refine_rows
 from ..nn import MLP, GaussianHead
 from ..ops.likelihood import ACTIVATIONS
 from ..optim import Adam
+from .data import as_mask, as_rows
 from .likelihoods import Prepared, make_likelihood
 from .training import Training
 
@@ -140,37 +142,21 @@ class VAE(Training):
         self._mean = np.zeros(data_dim, self.dtype)
         self._step = 0
 
-    def _data(self, x: Any, name: str = "x") -> Array:
-        """Data as a finite array [n, data_dim] of the model's dtype."""
-        array = np.asarray(x)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"VAE: {name} must hold real numbers, got {array.dtype}")
-        if array.ndim != 2:
-            raise ValueError(f"VAE: {name} must have shape (n, data_dim), got {array.shape}")
-        if 0 in array.shape:
-            raise ValueError(f"VAE: {name} is empty: it has shape {array.shape}")
-        array = np.ascontiguousarray(array, self.dtype)
-        if not np.isfinite(array).all():
-            at = [int(k) for k in np.argwhere(~np.isfinite(array))[0]]
-            raise ValueError(f"VAE: {name} must be finite, got {array[tuple(at)]} at {at}")
-        if self._optimizer is not None and array.shape[1] != len(self._mean):
-            raise ValueError(f"VAE: {name} must have shape (n, {len(self._mean)}) as in fit, got {array.shape}")
-        self._likelihood.check(array)
+    def _data(self, x: Any, name: str = "x", data_dim: int | None = None) -> Array:
+        """Data as a finite array [n, data_dim] of the model's dtype that the likelihood accepts."""
+        array = as_rows(f"VAE: {name}", x, self.dtype, data_dim)
+        self._likelihood.check(f"VAE: {name}", array)
         return array
 
     def _prepared(self, x: Any, observed: Any = None) -> Prepared:
         """Checked data rows of a fitted model."""
         self._check_fitted()
-        array = np.asarray(x)
         if observed is None:
-            return self._likelihood.prepare(self._data(x), None)
-        mask = np.asarray(observed)
-        if mask.shape != array.shape:
-            raise ValueError(f"VAE: observed must have the shape of x, {array.shape}, got {mask.shape}")
-        if not np.isin(mask, (0, 1)).all():
-            raise ValueError("VAE: observed must be 0 or 1 everywhere (1 where an entry was seen)")
-        mask = mask.astype(self.dtype)
-        return self._likelihood.prepare(self._data(np.where(mask == 1, array, 0)), mask)
+            return self._likelihood.prepare(self._data(x, data_dim=len(self._mean)), None)
+        array = np.asarray(x)
+        mask = as_mask("VAE: observed", observed, array.shape, self.dtype)
+        seen = np.where(mask == 1, array, 0)  # an unobserved entry may hold anything, NaN too
+        return self._likelihood.prepare(self._data(seen, data_dim=len(self._mean)), mask)
 
     def _encode(self, data: Prepared, grads: Array | None = None) -> tuple[Any, Any]:
         """q(z | x), and the pullback of its gradient to the encoder; unobserved entries are put at their training mean."""
@@ -239,7 +225,7 @@ class VAE(Training):
         kind = as_choice("VAE: covariance_type", covariance_type or self.covariance_type, ("full", "diag"))
         data = self._prepared(x, observed)
         q = convert(self._encode(data)[0], kind)
-        return _refine(q, self._joint(data), steps=steps, key=purpose_key(self.key, EVALUATION, 2**32))
+        return refine_rows(q, self._joint(data), steps=steps, key=purpose_key(self.key, EVALUATION, 2**32))
 
     def elbo(self, x: Any, *, key: Any, num_samples: int | None = None) -> Array:
         """The ELBO of each row, shape (n,); row i draws from noise stream i."""
@@ -310,5 +296,3 @@ class VAE(Training):
             raise AttributeError(f"noise_scale_ belongs to likelihood='gaussian', this model has {self.likelihood!r}")
         return self._likelihood.sigma(self._theta)  # type: ignore[union-attr]
 
-
-_refine = refine

@@ -3,33 +3,52 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .._op import op
 
-_HYPER = dict.fromkeys(("step_size", "beta1", "beta2", "eps", "weight_decay", "bias1", "bias2"))
+_HYPER = dict.fromkeys(("step", "lr", "beta1", "beta2", "eps", "weight_decay"))
+_LIMITS = {
+    "step": (1.0, math.inf),
+    "lr": (0.0, math.inf),
+    "beta1": (0.0, 1.0),
+    "beta2": (0.0, 1.0),
+    "eps": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+}
 
 
 def _samples(rng: Any, batch_shape: tuple[int, ...], extents: dict[str, int]) -> tuple[Any, ...]:
     return (*rng.standard_normal((3, *batch_shape)), rng.random(batch_shape))
 
 
-@op("()!,(),()!,()!->", attributes=_HYPER, samples=_samples)
-def adam_step(param, grad, m, v, step_size, beta1, beta2, eps, weight_decay, bias1, bias2):  # type: ignore[no-untyped-def]
+def _bias(beta, t):  # type: ignore[no-untyped-def]
+    """Form 1 - beta^t in float64 without cancellation."""
+    return -np.expm1(t * np.log(np.float64(beta)))
+
+
+@op("()!,(),()!,()!->", attributes=_HYPER, limits=_LIMITS, samples=_samples)
+def adam_step(param, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):  # type: ignore[no-untyped-def]
     """Adam with decoupled weight decay (arXiv 1412.6980, 1711.05101), in place.
 
     Parameters
     ----------
     param, grad, m, v : array
         Of one shape; ``param``, ``m`` and ``v`` are updated.
-    step_size, beta1, beta2, eps, weight_decay : float
+    step : int
+        Number of this step, from 1: the bias corrections are ``1 - beta**step``, formed in float64.
+    lr, beta1, beta2, eps, weight_decay : float
         The learning rate and the usual constants.
-    bias1, bias2 : float
-        The bias corrections ``1 - beta^t``; :class:`reparam.optim.Adam` forms them in float64.
+
+    Notes
+    -----
+    ``param -= lr * (weight_decay * param + (m / (1 - beta1**step)) / (sqrt(v / (1 - beta2**step)) + eps))``.
     """
-    m[...] = m + (1 - beta1) * (grad - m)
-    v[...] = beta2 * v + (1 - beta2) * (grad * grad)
-    update = (m / bias1) / (np.sqrt(v / bias2) + eps)
-    param[...] = param - step_size * (weight_decay * param + update)
+    real = param.dtype.type
+    m[...] = m + real(1 - beta1) * (grad - m)
+    v[...] = real(beta2) * v + real(1 - beta2) * (grad * grad)
+    scale = np.sqrt(v) * real(1 / np.sqrt(_bias(beta2, step))) + real(eps)
+    param[...] = param * real(1 - lr * weight_decay) - real(lr / _bias(beta1, step)) * (m / scale)

@@ -76,7 +76,8 @@ def _(x, bias, ct_y, ct_x, ct_bias, activation):  # type: ignore[no-untyped-def]
     h = x + bias
     slope = h * 0 + 1
     if activation == "tanh":
-        slope = 1 - np.tanh(h) * np.tanh(h)
+        small = np.exp(-2 * select(h.real > 0, h, -h))
+        slope = 4 * small / ((1 + small) * (1 + small))
     elif activation == "relu":
         slope = select(h.real > 0, slope, h * 0)
     elif activation == "gelu":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def _vector_oracle(vector: Any, *, diagonal: str = "exp", floor: float = 0.0, ro
 _FROM_VECTOR = {"diagonal": ("exp", "softplus"), "floor": 0.0, "row_scaled": False}
 
 
-@op("vec(d)->tril(d)", attributes=_FROM_VECTOR, oracle=_vector_oracle)
+@op("vec(d)->tril(d)", attributes=_FROM_VECTOR, limits={"floor": (0.0, math.inf)}, oracle=_vector_oracle)
 def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):  # type: ignore[no-untyped-def]
     """Lower factors with positive diagonal from unconstrained vectors.
 
