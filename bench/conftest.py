@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 import numpy as np
 import pytest
-import rivals
-
 import reparam as rp
+import rivals
 
 
 @pytest.fixture

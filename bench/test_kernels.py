@@ -3,9 +3,8 @@
 
 import numpy as np
 import pytest
-import rivals
-
 import reparam as rp
+import rivals
 
 CHOLESKY = [(4, 100_000), (8, 100_000), (16, 20_000)]
 threads = {"argnames": "our_threads", "argvalues": rivals.THREADS, "indirect": True}

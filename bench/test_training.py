@@ -3,9 +3,8 @@
 
 import numpy as np
 import pytest
-import rivals
-
 import reparam as rp
+import rivals
 
 BATCH, DATA, HIDDEN, LATENT, COUNT = 128, 64, 128, 8, 16
 

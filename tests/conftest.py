@@ -11,9 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import support
-
 import reparam as rp
+import support
 from reparam import _core
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests share: the axes, sample problems for any op of the table, its definition on complex numbers, tolerances."""
+"""What the tests share: axes, sample problems for any op of the table, definitions on complex numbers, tolerances."""
 
 import contextlib
 import itertools
@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-
 import reparam as rp
 from reparam import _core, _dispatch
 
@@ -174,7 +173,9 @@ def condition(op, inputs):
     for operand, array in zip(op.inputs, inputs, strict=True):
         if operand.kind in {"tril", "sym"} and array.shape[-1]:
             matrix = np.tril(array) if operand.kind == "tril" else array
-            number = number * np.linalg.norm(matrix, axis=(-2, -1)) * np.linalg.norm(np.linalg.inv(matrix), axis=(-2, -1))
+            number = (
+                number * np.linalg.norm(matrix, axis=(-2, -1)) * np.linalg.norm(np.linalg.inv(matrix), axis=(-2, -1))
+            )
     return number
 
 
@@ -231,14 +232,18 @@ def complex_outputs(op, inputs, d, attributes, dtype=np.complex128):
     made = [np.zeros((*(o.event_shape(extents) or (1,)), batch), dtype) for o in op.outputs]
     with np.errstate(all="ignore"):
         op.forward_pass.body(*[np.array(x) for x in packed], *made, **attributes)
-    shaped = [np.moveaxis(x, -1, 0).reshape(batch, *o.event_shape(extents)) for o, x in zip(op.outputs, made, strict=True)]
+    shaped = [
+        np.moveaxis(x, -1, 0).reshape(batch, *o.event_shape(extents)) for o, x in zip(op.outputs, made, strict=True)
+    ]
     return [x for o, x in zip(op.outputs, shaped, strict=True) if o.item == "real"]
 
 
 def directional_derivative(op, inputs, directions, d, attributes, dtype=np.complex128):
     """J v by the complex step, which has no cancellation: exact to rounding for any direction."""
     step = 1e-30
-    moved = [x + step * 1j * v if o.item == "real" else x for o, x, v in zip(op.inputs, inputs, directions, strict=True)]
+    moved = [
+        x + step * 1j * v if o.item == "real" else x for o, x, v in zip(op.inputs, inputs, directions, strict=True)
+    ]
     return [x.imag / step for x in complex_outputs(op, moved, d, attributes, dtype)]
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The limits of accuracy that are promised: LAPACK's matrix types, residuals, and 50 digits where a formula is at stake."""
+"""The promised limits of accuracy: LAPACK's matrix types, residuals, and 50 digits where a formula is at stake."""
 
 import mpmath
 import numpy as np
 import pytest
-from support import UNIT, complex_step_jacobian
-
 import reparam as rp
+from support import UNIT, complex_step_jacobian
 
 pytestmark = pytest.mark.usefixtures("backend")
 SIZES = [1, 2, 3, 4, 8, 16, 33, 64]
@@ -140,14 +139,21 @@ def test_log_density_against_fifty_digits(family, scales, d, rng):
         actual = rp.normal_diag_log_prob(value, loc, scale)
     else:
         actual = rp.normal_tril_log_prob(value, loc, scale[:, None] * unit)
-    size = max(1, abs(float(exact)), np.abs(np.log(scale)).sum())  # tiny and huge scales cancel in the sum of logarithms
+    size = max(
+        1, abs(float(exact)), np.abs(np.log(scale)).sum()
+    )  # tiny and huge scales cancel in the sum of logarithms
     limit = 8 * max(1, np.linalg.cond(unit) / 1e3) * d * UNIT["float64"] * size
     assert abs(float(mpmath.mpf(float(actual)) - exact)) <= limit
 
 
 def ulps(actual, exact, at, dtype):
     spacing = np.spacing(np.abs(at).astype(dtype))
-    return float(max(abs((mpmath.mpf(float(a)) - e) / mpmath.mpf(float(s))) for a, e, s in zip(actual, exact, spacing, strict=True)))
+    return float(
+        max(
+            abs((mpmath.mpf(float(a)) - e) / mpmath.mpf(float(s)))
+            for a, e, s in zip(actual, exact, spacing, strict=True)
+        )
+    )
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
@@ -173,7 +179,9 @@ def test_adam_against_fifty_digits_at_every_step(weight_decay, rng, dtype):
             exact_v = [b2 * float(vi) + (1 - b2) * mpmath.mpf(float(g)) ** 2 for vi, g in zip(v, grad, strict=True)]
             bias1, bias2 = 1 - b1**step, 1 - b2**step
             exact_param = [
-                p - mpmath.mpf(lr) * (mpmath.mpf(weight_decay) * p + (mi / bias1) / (mpmath.sqrt(vi / bias2) + mpmath.mpf(eps)))
+                p
+                - mpmath.mpf(lr)
+                * (mpmath.mpf(weight_decay) * p + (mi / bias1) / (mpmath.sqrt(vi / bias2) + mpmath.mpf(eps)))
                 for p, mi, vi in zip([mpmath.mpf(float(x)) for x in before], exact_m, exact_v, strict=True)
             ]
             worst["m"] = max(worst["m"], ulps(after["m"][0], exact_m, np.abs(m) + np.abs(grad), dtype))

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support import UNIT, relative_error, same_bits
-
 import reparam as rp
+from support import UNIT, relative_error, same_bits
 
 BATCH, D, N, DRAWS, KEY = (2, 3), 3, 5, 70, 2**35 + 1
 FAMILIES = ["diag", "full"]
@@ -31,7 +30,13 @@ def model(rng):
     loc = r @ weight @ posterior_covariance / noise_scale**2
     scale_tril = np.broadcast_to(np.linalg.cholesky(posterior_covariance), (*BATCH, D, D))
     return SimpleNamespace(
-        x=x, weight=weight, bias=bias, noise_scale=noise_scale, log_evidence=log_evidence, loc=loc, scale_tril=scale_tril
+        x=x,
+        weight=weight,
+        bias=bias,
+        noise_scale=noise_scale,
+        log_evidence=log_evidence,
+        loc=loc,
+        scale_tril=scale_tril,
     )
 
 
@@ -40,7 +45,9 @@ def log_joint_of(model):
 
     def log_joint(z):
         r = (model.x - z @ model.weight.T - model.bias) / model.noise_scale
-        log_prob = -0.5 * ((z * z).sum(-1) + (r * r).sum(-1) + (N + D) * np.log(2 * np.pi)) - N * np.log(model.noise_scale)
+        log_prob = -0.5 * ((z * z).sum(-1) + (r * r).sum(-1) + (N + D) * np.log(2 * np.pi)) - N * np.log(
+            model.noise_scale
+        )
         return log_prob.astype(z.dtype), (r @ model.weight / model.noise_scale - z).astype(z.dtype)
 
     return log_joint
@@ -71,7 +78,9 @@ def test_at_the_posterior_every_log_weight_is_the_log_evidence(model, target):
     posterior = rp.MultivariateNormal(model.loc, scale_tril=model.scale_tril)
     estimate = rp.elbo(posterior, target, key=KEY, num_samples=DRAWS)
     assert estimate.log_weights.shape == (DRAWS, *BATCH)
-    np.testing.assert_allclose(estimate.log_weights, np.broadcast_to(model.log_evidence, (DRAWS, *BATCH)), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        estimate.log_weights, np.broadcast_to(model.log_evidence, (DRAWS, *BATCH)), rtol=0, atol=1e-10
+    )
 
 
 @backend_axis
@@ -115,7 +124,11 @@ def elbo_of_fields(model, noise, loc, scale):
 
 
 def fields(q):
-    return {"loc": q.loc, "scale_diag": q.scale_diag} if hasattr(q, "scale_diag") else {"loc": q.loc, "scale_tril": q.scale_tril}
+    return (
+        {"loc": q.loc, "scale_diag": q.scale_diag}
+        if hasattr(q, "scale_diag")
+        else {"loc": q.loc, "scale_tril": q.scale_tril}
+    )
 
 
 def noise_of(q, draws=DRAWS, key=KEY):
@@ -169,7 +182,11 @@ def test_float32_errs_by_its_own_rounding(model, q):
     exact = rp.elbo(q, fused(model), key=KEY, num_samples=DRAWS)
     single = {name: value.astype(np.float32) for name, value in fields(q).items()}
     loc, scale = single.values()
-    q32 = rp.MultivariateNormal(loc, scale_tril=scale) if "scale_tril" in single else rp.MultivariateNormalDiag(loc, scale)
+    q32 = (
+        rp.MultivariateNormal(loc, scale_tril=scale)
+        if "scale_tril" in single
+        else rp.MultivariateNormalDiag(loc, scale)
+    )
     noise64, noise32 = noise_of(q), noise_of(q32)
     assert np.abs(noise64 - noise32).max() > 1  # other normals: float32 takes half a block for a pair
     estimate = rp.elbo(q32, fused(model, "float32"), key=KEY, num_samples=DRAWS)
@@ -178,7 +195,9 @@ def test_float32_errs_by_its_own_rounding(model, q):
     expected = elbo_of_fields(model, noise32.astype(np.float64), *values.values())
     constant = D / 2 - N / 2 * np.log(2 * np.pi) - N * np.log(model.noise_scale)
     np.testing.assert_allclose(estimate.value, expected + constant, rtol=100 * UNIT["float32"] * D)
-    assert np.abs(estimate.value - exact.value).max() < 6 * np.hypot(exact.standard_error, estimate.standard_error).max()
+    assert (
+        np.abs(estimate.value - exact.value).max() < 6 * np.hypot(exact.standard_error, estimate.standard_error).max()
+    )
 
 
 @backend_axis
@@ -219,7 +238,9 @@ def test_pullback_in_place_of_a_gradient(model, q):
     np.testing.assert_array_equal(calls[0], np.full((DRAWS, *BATCH), 1 / DRAWS))
     np.testing.assert_allclose(estimate.value, expected.value, rtol=1e-14)
     for name in fields(q):
-        assert relative_error(getattr(estimate.grad, name), getattr(expected.grad, name), events=len(BATCH)).max() < 1e-12
+        assert (
+            relative_error(getattr(estimate.grad, name), getattr(expected.grad, name), events=len(BATCH)).max() < 1e-12
+        )
 
 
 def test_pullback_is_not_called_without_a_gradient(model, q):
@@ -250,7 +271,9 @@ def test_broadcast_fields_of_q_take_the_summed_gradient(model, target, rng):
     assert shared.grad.loc.shape == loc.shape
     assert shared.grad.scale_tril.shape == scale_tril.shape
     np.testing.assert_allclose(shared.grad.loc, apart.grad.loc.sum(0, keepdims=True), rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(shared.grad.scale_tril, apart.grad.scale_tril.sum(1, keepdims=True), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(
+        shared.grad.scale_tril, apart.grad.scale_tril.sum(1, keepdims=True), rtol=1e-11, atol=1e-12
+    )
 
 
 def index():
@@ -264,7 +287,11 @@ def test_a_data_point_draws_by_its_number(model, q):
     order = (np.array([1, 0, 1]), np.array([2, 0, 0]))
     part_of = {name: value[order] for name, value in fields(q).items()}
     loc, scale = part_of.values()
-    part_q = rp.MultivariateNormal(loc, scale_tril=scale) if "scale_tril" in part_of else rp.MultivariateNormalDiag(loc, scale)
+    part_q = (
+        rp.MultivariateNormal(loc, scale_tril=scale)
+        if "scale_tril" in part_of
+        else rp.MultivariateNormalDiag(loc, scale)
+    )
     part_target = rp.targets.LinearGaussian(model.x[order], model.weight, model.bias, model.noise_scale)
     part = rp.elbo(part_q, part_target, key=KEY, num_samples=9, index=(10 + index())[order])
     same_bits(part.log_weights, whole.log_weights[:, *order])
@@ -316,7 +343,12 @@ print((after - before) / (draws * batch * d * 8))
 def test_the_fused_elbo_does_not_store_its_noise():
     environment = {**os.environ, "REPARAM_BACKEND": "native"}
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", MEMORY], capture_output=True, text=True, timeout=300, env=environment, check=False
+        [sys.executable, "-W", "error", "-c", MEMORY],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert 0 < float(run.stdout) < 0.1

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The failure contract: info is exact, a bad event is NaN, its neighbours keep their bits, and the message says where."""
+"""The failure contract: info is exact, a bad event is NaN, its neighbours keep their bits, the message says where."""
 
 import numpy as np
 import pytest
-from support import OPS_WITH_SCALE, OPS_WITH_TRIANGLE, forward, same_bits, sample_cotangents, sample_inputs, vjp
-
 import reparam as rp
+from support import OPS_WITH_SCALE, OPS_WITH_TRIANGLE, forward, same_bits, sample_cotangents, sample_inputs, vjp
 
 pytestmark = pytest.mark.usefixtures("backend")
 D = 5
@@ -154,7 +153,7 @@ def test_the_message_names_at_most_eight_events(matrices):
 
 
 def test_a_single_matrix_that_fails_says_which_minor():
-    with pytest.raises(rp.NotPositiveDefiniteError, match="leading minor.*2"):
+    with pytest.raises(rp.NotPositiveDefiniteError, match=r"leading minor.*2"):
         rp.cholesky(np.array([[1.0, 2.0], [2.0, 1.0]]))
 
 

@@ -3,10 +3,23 @@
 
 import numpy as np
 import pytest
-from support import ATTRIBUTES, OPS, OPS_WITH_VJP, as_tuple, forward, lanes, same_bits, sample_cotangents, sample_inputs, variants
-from support import extents_of, keyword_extents, residuals, vjp
-
 import reparam as rp
+from support import (
+    ATTRIBUTES,
+    OPS,
+    OPS_WITH_VJP,
+    as_tuple,
+    extents_of,
+    forward,
+    keyword_extents,
+    lanes,
+    residuals,
+    same_bits,
+    sample_cotangents,
+    sample_inputs,
+    variants,
+    vjp,
+)
 
 SIZES = [3, 8, 17]  # unrolled, unrolled to the full lane, looped
 BATCH = 67
@@ -46,7 +59,9 @@ def test_an_event_does_not_depend_on_the_others(op, rng, backend, dtype):
             same_bits(both_passes(op, rows(inputs, at), rows(cotangents, at), attributes), rows(whole, at))
             at = np.zeros(w + 1, int)  # duplicates
             same_bits(both_passes(op, rows(inputs, at), rows(cotangents, at), attributes), rows(whole, at))
-            alone = both_passes(op, rows(inputs, (5, ...)), rows(cotangents, (5, ...)), attributes)  # no batch dims at all
+            alone = both_passes(
+                op, rows(inputs, (5, ...)), rows(cotangents, (5, ...)), attributes
+            )  # no batch dims at all
             same_bits(alone, rows(whole, 5))
 
 
@@ -121,7 +136,7 @@ def test_broadcasting_is_the_same_as_copies(op, rng, backend, dtype):
 
 
 def check_reduced(op, k, given, full, cotangents):
-    """The cotangent of the broadcast operand is the fixed-order sum of the terms; those of the others are as they were."""
+    """The cotangent of the broadcast operand is the fixed-order sum of the terms; the others are as they were."""
     terms, reduced = vjp(op, full, cotangents), vjp(op, given, cotangents)
     for j, (ct, term) in enumerate(zip(reduced, terms, strict=True)):
         same_bits(ct, fixed_order_sum(term, given[j].shape, op.inputs[j].event_rank) if j == k else term)
@@ -285,5 +300,7 @@ def test_extent_zero(op, batch_shape, backend, dtype):
         assert not np.isnan(x).any() or o.name == "standard_error"
     if op.vjp is not None:
         cts = [np.ones((*batch_shape, *o.event_shape(extents)), dtype) for o in op.outputs if o.item == "real"]
-        for x, ct in zip(inputs, as_tuple(op.vjp(*(results[:1] if op.vjp_from == "outputs" else inputs), *cts)), strict=True):
+        for x, ct in zip(
+            inputs, as_tuple(op.vjp(*(results[:1] if op.vjp_from == "outputs" else inputs), *cts)), strict=True
+        ):
             assert ct.shape == x.shape

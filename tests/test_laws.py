@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 import reparam as rp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,11 +97,14 @@ def test_macros_are_few():
     assert len(defined) <= 6, defined
 
 
-@pytest.mark.parametrize(("suffixes", "folder", "limit"), [
-    ({".hpp"}, CSRC / "ops", 150),
-    ({".hpp", ".cpp", ".cu", ".cuh"}, CSRC, 400),
-    ({".py"}, PYTHON, 300),
-])
+@pytest.mark.parametrize(
+    ("suffixes", "folder", "limit"),
+    [
+        ({".hpp"}, CSRC / "ops", 150),
+        ({".hpp", ".cpp", ".cu", ".cuh"}, CSRC, 400),
+        ({".py"}, PYTHON, 300),
+    ],
+)
 def test_files_keep_their_budget(suffixes, folder, limit):
     for path in folder.rglob("*"):
         if path.suffix in suffixes:
@@ -169,7 +171,7 @@ def symbols(path):
 
 
 def test_kernel_objects_share_no_symbol():
-    """A weak symbol compiled with AVX may be picked by the linker for a CPU without it; a libm call is slow and rounds elsewise."""
+    """The linker may pick a weak symbol compiled with AVX for a CPU without it; libm rounds in its own way."""
     if not kernel_objects() or not shutil.which("nm"):
         pytest.fail("no kernel objects: build in this tree first (pip install .)")
     allowed = {"memcpy", "memset", "memmove", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
@@ -184,7 +186,9 @@ def test_kernel_objects_share_no_symbol():
 
 def disassembly(op, arch):
     path = next(ROOT.glob(f"build/*/CMakeFiles/reparam_{arch}.dir/kernels/{op}.cpp.o"))
-    return subprocess.run(["objdump", "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize(("arch", "register"), [("avx2", "ymm"), ("avx512", "zmm")])

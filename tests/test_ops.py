@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Every op of the table on every backend: forward against its oracle, vjp against the complex step of its definition."""
+"""Every op of the table on every backend: forward against its oracle, vjp against the complex step."""
 
 import numpy as np
 import pytest
+import reparam as rp
 import support
 from support import OPS, OPS_WITH_VJP
-
-import reparam as rp
 
 SIZES = [1, 2, 3, 4, 7, 8, 16, 33, 64]
 LARGEST = 1000
@@ -33,7 +32,9 @@ def test_forward(op, variant, d, backend, dtype):
     attributes = support.variants(op)[variant]
     inputs, _, expected, condition = support.oracle_problem(op.name, d, LARGEST, variant)
     for batch in support.batch_sizes(backend, dtype, LARGEST):
-        given = [x[:batch].astype(dtype) if o.item == "real" else x[:batch] for o, x in zip(op.inputs, inputs, strict=True)]
+        given = [
+            x[:batch].astype(dtype) if o.item == "real" else x[:batch] for o, x in zip(op.inputs, inputs, strict=True)
+        ]
         results = support.forward(op, given, **attributes)
         for operand, actual, exact in zip(op.outputs, results, expected, strict=False):
             assert actual.shape == exact[:batch].shape, operand.name

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Random numbers: Philox4x32-10 by its known answers, the same normals on every backend, addressed by element and event."""
+"""Random numbers: Philox4x32-10 by its known answers, the same normals on every backend, addressed by event."""
 
 import mpmath
 import numpy as np
 import pytest
+import reparam as rp
 from scipy import stats
 from support import batch_sizes, same_bits
-
-import reparam as rp
 
 backend_axis = pytest.mark.usefixtures("backend")
 WORD, LAST = 2**32 - 1, 2**64 - 1
@@ -106,7 +105,9 @@ def test_the_shape_changes_nothing(dtype):
 
 def test_dtype_and_like():
     assert rp.random.normal((2,), key=0).dtype == np.float64
-    same_bits(rp.random.normal((2,), key=0, like=np.zeros(1, np.float32)), rp.random.normal((2,), key=0, dtype="float32"))
+    same_bits(
+        rp.random.normal((2,), key=0, like=np.zeros(1, np.float32)), rp.random.normal((2,), key=0, dtype="float32")
+    )
     same_bits(rp.random.normal((2,), key=0, dtype=np.float32), rp.random.normal((2,), key=0, dtype="float32"))
 
 

@@ -361,8 +361,7 @@ struct Pack {
       compute(all);
       (put<I>(reduce, event - first), ...);
     }
-    if (reduce)
-      (join<I>(partials), ...);
+    if (reduce) (join<I>(partials), ...);
   }
 };
 

@@ -127,8 +127,8 @@ REPARAM_HD void store_run_loop(T* data, const int64_t* at, int count, const V* f
   for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, count, from[j]);
 }
 
-// The loops for the lanes of this arch are functions, compiled once (arch/pack.cpp): a call for each operand and pack is
-// not seen in the time, and in every kernel object they were half of the build and four fifths of the code.
+// The loops for the lanes of this arch are functions, compiled once (arch/pack.cpp): a call for each operand and pack
+// is not seen in the time, and in every kernel object they were half of the build and four fifths of the code.
 using FloatLanes = NativeLanes<float>::type;
 using DoubleLanes = NativeLanes<double>::type;
 void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,

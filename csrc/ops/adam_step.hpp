@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Adam (Kingma and Ba, arXiv 1412.6980) with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in place:
+// Adam (Kingma and Ba, arXiv 1412.6980) with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in
+// place:
 //   m = b1 m + (1 - b1) g;   v = b2 v + (1 - b2) g^2
 //   param -= lr (weight_decay param + (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)),   t = step, from 1
 // What does not depend on the element is prepared once a call, in float64: in float32, 1 - 0.999 has 4 digits.

@@ -121,7 +121,7 @@ class Op:
         self.result: Callable[..., Any] | None = settings.get("result")
         self.forward_pass = Pass(self, self.inputs, self.outputs, body, vjp=False)
         self.vjp_pass: Pass | None = None
-        self.vjp: Callable[..., Any] | None = None  # vjp(*inputs, *output_cotangents) -> input cotangents
+        self.vjp: Any = None  # None, or vjp(*inputs, *output_cotangents) -> input cotangents
 
     @property
     def signature(self) -> str:

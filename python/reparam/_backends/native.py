@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .._op import Pass
@@ -21,6 +20,11 @@ Array = NDArray[Any]
 def available() -> tuple[str, ...]:
     """Instruction sets that are compiled in and usable on this CPU."""
     return () if _core is None else _core.isas()
+
+
+def compiler() -> str | None:
+    """What the kernels were compiled with; None where there are none."""
+    return None if _core is None else _core.compiler
 
 
 def default_isa() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The definitions themselves, with the whole batch as lanes on a trailing axis. Slow, and what the others are held against."""
+"""The definitions, with the whole batch as lanes on a trailing axis: slow, and what the others are held against."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def to_lanes(array: Array, operand: Operand, batch_shape: tuple[int, ...]) -> Ar
     """``batch_shape + event_shape`` to ``event_shape + (B,)``."""
     events = array.shape[array.ndim - operand.event_rank :]
     full = np.broadcast_to(array, batch_shape + events)
-    return np.moveaxis(full.reshape(-1, *events) if full.size else np.empty((_size(batch_shape), *events), array.dtype), 0, -1)
+    return np.moveaxis(
+        full.reshape(-1, *events) if full.size else np.empty((_size(batch_shape), *events), array.dtype), 0, -1
+    )
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -28,8 +30,8 @@ def _size(shape: tuple[int, ...]) -> int:
 def sum_to_shape(full: Array, target_shape: tuple[int, ...], event_rank: int) -> Array:
     """Sum over broadcast batch dims in the one fixed order.
 
-    Blocks of 64 consecutive terms; in a block term t goes to partial sum t mod 8, these are joined as a balanced tree; blocks
-    are added in order in float64.
+    Blocks of 64 consecutive terms; in a block term t goes to partial sum t mod 8, these are joined as a balanced tree;
+    blocks are added in order in float64.
     """
     batch_rank = full.ndim - event_rank
     own = (1,) * (full.ndim - len(target_shape)) + target_shape
@@ -68,9 +70,9 @@ def run(
         lane = to_lanes(array, operand, batch_shape)
         packed.append(np.array(lane) if operand.in_place else np.ascontiguousarray(lane))
     results = []
-    for operand, array in zip(p.outputs, outputs, strict=True):
+    for operand in p.outputs:
         dtype = real if operand.item == "real" else np.dtype(operand.item)
-        results.append(np.zeros((*(operand.event_shape(extents) or (1,)), lanes), dtype if array is None else array.dtype))
+        results.append(np.zeros((*(operand.event_shape(extents) or (1,)), lanes), dtype))
     with np.errstate(all="ignore"):
         p.body(*packed, *results, **attributes)
         for operand, target, result in zip(p.outputs, outputs, results, strict=True):

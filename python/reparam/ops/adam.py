@@ -25,13 +25,13 @@ def _samples(rng: Any, batch_shape: tuple[int, ...], extents: dict[str, int]) ->
     return (*rng.standard_normal((3, *batch_shape)), rng.random(batch_shape))
 
 
-def _bias(beta, t):  # type: ignore[no-untyped-def]
+def _bias(beta, t):
     """Form 1 - beta^t in float64 without cancellation."""
     return -np.expm1(t * np.log(np.float64(beta)))
 
 
 @op("()!,(),()!,()!->", attributes=_HYPER, limits=_LIMITS, samples=_samples)
-def adam_step(param, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):  # type: ignore[no-untyped-def]
+def adam_step(param, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
     """Adam with decoupled weight decay (arXiv 1412.6980, 1711.05101), in place.
 
     Parameters

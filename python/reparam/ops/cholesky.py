@@ -27,7 +27,7 @@ def _oracle(a: Any) -> tuple[Any, ...]:
 
 
 @op("sym(d)->tril(d),():i4", vjp_from="outputs", oracle=_oracle, result=lambda *r: CholeskyResult(r[0], r[1][()]))
-def cholesky_ex(a, scale_tril, info):  # type: ignore[no-untyped-def]
+def cholesky_ex(a, scale_tril, info):
     """Lower Cholesky factors, with failure as data.
 
     Parameters
@@ -68,7 +68,7 @@ def cholesky_ex(a, scale_tril, info):  # type: ignore[no-untyped-def]
 
 
 @cholesky_ex.defvjp
-def _(scale_tril, ct_scale_tril, ct_a):  # type: ignore[no-untyped-def]
+def _(scale_tril, ct_scale_tril, ct_a):
     d = scale_tril.shape[0]
     for i in range(d):
         for j in range(i + 1):
@@ -97,7 +97,7 @@ class Cholesky:
 
     name = __name__ = __qualname__ = "cholesky"
     signature = "(d,d)->(d,d)"
-    vjp = staticmethod(cholesky_ex.vjp)  # type: ignore[arg-type]
+    vjp = staticmethod(cholesky_ex.vjp)
 
     def __call__(self, a: Any, *, check: bool = True, out: Any = None) -> Any:
         """Lower Cholesky factors of symmetric positive-definite matrices.

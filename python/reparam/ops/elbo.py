@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Monte Carlo ELBO and its gradient, estimator "pathwise": the closed-form entropy, numerics as in csrc/ops/elbo.hpp."""
+"""The Monte Carlo ELBO and its gradient, estimator "pathwise" (closed-form entropy), as in csrc/ops/elbo.hpp."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .normal_tril import HALF_LOG_2PI, log_det, normal_tril_transform, square_no
 from .tril import diagonal_of, positive_or_nan
 
 
-def _accumulate(noise, log_prob, grad, diagonal, outputs):  # type: ignore[no-untyped-def]
+def _accumulate(noise, log_prob, grad, diagonal, outputs):
     """Value, standard error, weights and gradients from ``log p(x, z_s)`` and its gradients ``[s, d]``."""
     log_weights, value, standard_error, ct_loc, ct_scale = outputs
     draws, d = noise.shape[:2]
@@ -36,8 +36,8 @@ def _accumulate(noise, log_prob, grad, diagonal, outputs):  # type: ignore[no-un
             ct_scale[(i, j) if ct_scale.ndim > ct_loc.ndim else i] = entry
 
 
-def _linear_gaussian(z, x, weight, bias, noise_scale):  # type: ignore[no-untyped-def]
-    """log p(x, z) and its gradient in z at one draw."""
+def _linear_gaussian(z, x, weight, bias, noise_scale):
+    """Log p(x, z) and its gradient in z at one draw."""
     sigma = positive_or_nan(noise_scale)
     total = -0.5 * square_norm(z) - (x.shape[0] + z.shape[0]) * HALF_LOG_2PI - x.shape[0] * np.log(sigma)
     grad = -z
@@ -52,7 +52,7 @@ def _linear_gaussian(z, x, weight, bias, noise_scale):  # type: ignore[no-untype
     return total, grad
 
 
-def _run_linear_gaussian(transform, noise, loc, scale, diagonal, target, outputs):  # type: ignore[no-untyped-def]
+def _run_linear_gaussian(transform, noise, loc, scale, diagonal, target, outputs):
     log_prob = np.empty_like(noise[:, 0]) if noise.shape[1] else np.empty_like(outputs[0])
     grad = np.empty_like(noise)
     z = np.empty_like(noise[0])
@@ -94,7 +94,9 @@ def _combine_oracle(noise: Any, log_prob: Any, grad: Any, scale: Any) -> tuple[A
     return log_prob - log_q, value, error, grad.mean(-2), ct_scale
 
 
-def _linear_oracle(noise: Any, loc: Any, scale: Any, x: Any, weight: Any, bias: Any, noise_scale: Any) -> tuple[Any, ...]:
+def _linear_oracle(
+    noise: Any, loc: Any, scale: Any, x: Any, weight: Any, bias: Any, noise_scale: Any
+) -> tuple[Any, ...]:
     tril = scale.ndim > loc.ndim
     z = loc[..., None, :] + (noise @ np.swapaxes(np.tril(scale), -1, -2) if tril else noise * scale[..., None, :])
     sigma = noise_scale[..., None]
@@ -109,10 +111,8 @@ def _linear_oracle(noise: Any, loc: Any, scale: Any, x: Any, weight: Any, bias: 
     oracle=_combine_oracle,
     samples=lambda *a: _samples_combine(*a, tril=True),
 )
-def elbo_tril_combine(  # type: ignore[no-untyped-def]
-    noise, log_prob, grad, scale_tril, log_weights, value, standard_error, ct_loc, ct_scale_tril
-):
-    """ELBO and gradient of ``N(loc, L L^T)`` from noise, ``log p(x, z_s)`` and its gradients at ``z_s = loc + L noise_s``."""
+def elbo_tril_combine(noise, log_prob, grad, scale_tril, log_weights, value, standard_error, ct_loc, ct_scale_tril):
+    """ELBO and gradient of ``N(loc, L L^T)`` from noise, ``log p(x, z_s)`` and its gradients at ``loc + L noise_s``."""
     outputs = (log_weights, value, standard_error, ct_loc, ct_scale_tril)
     _accumulate(noise, log_prob, grad, diagonal_of(scale_tril), outputs)
 
@@ -122,9 +122,7 @@ def elbo_tril_combine(  # type: ignore[no-untyped-def]
     oracle=_combine_oracle,
     samples=lambda *a: _samples_combine(*a, tril=False),
 )
-def elbo_diag_combine(  # type: ignore[no-untyped-def]
-    noise, log_prob, grad, scale_diag, log_weights, value, standard_error, ct_loc, ct_scale_diag
-):
+def elbo_diag_combine(noise, log_prob, grad, scale_diag, log_weights, value, standard_error, ct_loc, ct_scale_diag):
     """ELBO and gradient of ``N(loc, diag(scale_diag^2))``, as :func:`elbo_tril_combine`."""
     _accumulate(noise, log_prob, grad, scale_diag, (log_weights, value, standard_error, ct_loc, ct_scale_diag))
 
@@ -134,10 +132,10 @@ def elbo_diag_combine(  # type: ignore[no-untyped-def]
     oracle=_linear_oracle,
     samples=lambda *a: _samples_target(*a, tril=True),
 )
-def elbo_tril_linear_gaussian(  # type: ignore[no-untyped-def]
+def elbo_tril_linear_gaussian(
     noise, loc, scale_tril, x, weight, bias, noise_scale, log_weights, value, standard_error, ct_loc, ct_scale_tril
 ):
-    """ELBO and gradient of ``N(loc, L L^T)`` for ``z ~ N(0, I), x | z ~ N(weight z + bias, noise_scale^2 I)``, fused."""
+    """ELBO and gradient of ``N(loc, L L^T)`` for ``z ~ N(0, I)``, ``x | z ~ N(weight z + bias, noise_scale^2 I)``."""
     outputs = (log_weights, value, standard_error, ct_loc, ct_scale_tril)
     target = (x, weight, bias, noise_scale)
     _run_linear_gaussian(normal_tril_transform, noise, loc, scale_tril, diagonal_of(scale_tril), target, outputs)
@@ -148,7 +146,7 @@ def elbo_tril_linear_gaussian(  # type: ignore[no-untyped-def]
     oracle=_linear_oracle,
     samples=lambda *a: _samples_target(*a, tril=False),
 )
-def elbo_diag_linear_gaussian(  # type: ignore[no-untyped-def]
+def elbo_diag_linear_gaussian(
     noise, loc, scale_diag, x, weight, bias, noise_scale, log_weights, value, standard_error, ct_loc, ct_scale_diag
 ):
     """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` for the same target."""

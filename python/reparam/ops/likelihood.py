@@ -15,7 +15,7 @@ ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "silu", "softplus")
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def _normal_cdf(h):  # type: ignore[no-untyped-def]
+def _normal_cdf(h):
     """Phi(h), with the imaginary part of a complex step to first order."""
     phi = 0.5 * (1 + _erf(h.real * math.sqrt(0.5)))
     if np.iscomplexobj(h):
@@ -23,11 +23,11 @@ def _normal_cdf(h):  # type: ignore[no-untyped-def]
     return phi.astype(h.dtype)
 
 
-def _normal_density(h):  # type: ignore[no-untyped-def]
+def _normal_density(h):
     return np.exp(-0.5 * h * h) * (1 / math.sqrt(2 * math.pi))
 
 
-def _activate(h, activation):  # type: ignore[no-untyped-def]
+def _activate(h, activation):
     if activation == "tanh":
         return np.tanh(h)
     if activation == "relu":
@@ -40,7 +40,7 @@ def _activate(h, activation):  # type: ignore[no-untyped-def]
 
 
 def _activation_oracle(x: Any, bias: Any, *, activation: str = "identity") -> Any:
-    from scipy import special
+    from scipy import special  # noqa: PLC0415  (an oracle, for tests only)
 
     h = x + bias
     return {
@@ -54,7 +54,7 @@ def _activation_oracle(x: Any, bias: Any, *, activation: str = "identity") -> An
 
 
 @op("(),()->()", attributes={"activation": ACTIVATIONS}, oracle=_activation_oracle)
-def bias_activation(x, bias, y, activation):  # type: ignore[no-untyped-def]
+def bias_activation(x, bias, y, activation):
     """Add a bias and apply an activation: ``f(x + bias)``.
 
     Parameters
@@ -72,7 +72,7 @@ def bias_activation(x, bias, y, activation):  # type: ignore[no-untyped-def]
 
 
 @bias_activation.defvjp
-def _(x, bias, ct_y, ct_x, ct_bias, activation):  # type: ignore[no-untyped-def]
+def _(x, bias, ct_y, ct_x, ct_bias, activation):
     h = x + bias
     slope = h * 0 + 1
     if activation == "tanh":
@@ -92,7 +92,11 @@ def _(x, bias, ct_y, ct_x, ct_bias, activation):  # type: ignore[no-untyped-def]
 
 def _binomial_samples(rng: Any, batch_shape: tuple[int, ...], extents: dict[str, int]) -> tuple[Any, ...]:
     total_count = rng.integers(1, 17, (*batch_shape, extents["n"]))
-    return rng.binomial(total_count, 0.4).astype(float), 3 * rng.standard_normal(total_count.shape), total_count.astype(float)
+    return (
+        rng.binomial(total_count, 0.4).astype(float),
+        3 * rng.standard_normal(total_count.shape),
+        total_count.astype(float),
+    )
 
 
 def _binomial_oracle(successes: Any, logits: Any, total_count: Any) -> Any:
@@ -100,7 +104,7 @@ def _binomial_oracle(successes: Any, logits: Any, total_count: Any) -> Any:
 
 
 @op("(n),(n),(n)->()", oracle=_binomial_oracle, samples=_binomial_samples)
-def binomial_log_likelihood(successes, logits, total_count, log_likelihood):  # type: ignore[no-untyped-def]
+def binomial_log_likelihood(successes, logits, total_count, log_likelihood):
     """Log likelihood of binomial counts, without the binomial coefficients.
 
     Parameters
@@ -120,7 +124,7 @@ def binomial_log_likelihood(successes, logits, total_count, log_likelihood):  # 
 
 
 @binomial_log_likelihood.defvjp
-def _(successes, logits, total_count, ct_log_likelihood, ct_successes, ct_logits, ct_total_count):  # type: ignore[no-untyped-def]
+def _(successes, logits, total_count, ct_log_likelihood, ct_successes, ct_logits, ct_total_count):
     for j in range(logits.shape[0]):
         ct_successes[j] = ct_log_likelihood * logits[j]
         ct_logits[j] = ct_log_likelihood * (successes[j] - total_count[j] * sigmoid(logits[j]))

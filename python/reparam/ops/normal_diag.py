@@ -27,7 +27,7 @@ def _kl_oracle(loc: Any, scale_diag: Any) -> Any:
 
 
 @op("(d),(d),(d)->(d)", oracle=lambda noise, loc, scale_diag: loc + scale_diag * noise)
-def normal_diag_transform(noise, loc, scale_diag, value):  # type: ignore[no-untyped-def]
+def normal_diag_transform(noise, loc, scale_diag, value):
     """Reparameterize: ``loc + scale_diag * noise``.
 
     Parameters
@@ -45,7 +45,7 @@ def normal_diag_transform(noise, loc, scale_diag, value):  # type: ignore[no-unt
 
 
 @normal_diag_transform.defvjp
-def _(noise, loc, scale_diag, ct_value, ct_noise, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+def _(noise, loc, scale_diag, ct_value, ct_noise, ct_loc, ct_scale_diag):
     bad = poison(scale_diag)
     for i in range(noise.shape[0]):
         ct = ct_value[i] + bad
@@ -55,7 +55,7 @@ def _(noise, loc, scale_diag, ct_value, ct_noise, ct_loc, ct_scale_diag):  # typ
 
 
 @op("(d),(d),(d)->(d),()", oracle=_both_oracle)
-def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):  # type: ignore[no-untyped-def]
+def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):
     """Reparameterize, and the log density of the result.
 
     Parameters
@@ -72,7 +72,7 @@ def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):
 
 
 @normal_diag_transform_and_log_prob.defvjp
-def _(noise, loc, scale_diag, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+def _(noise, loc, scale_diag, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_diag):
     bad = poison(scale_diag)
     for i in range(noise.shape[0]):
         ct = ct_value[i] + bad
@@ -82,7 +82,7 @@ def _(noise, loc, scale_diag, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_
 
 
 @op("(d),(d),(d)->()", oracle=_log_prob_oracle)
-def normal_diag_log_prob(value, loc, scale_diag, log_prob):  # type: ignore[no-untyped-def]
+def normal_diag_log_prob(value, loc, scale_diag, log_prob):
     """Log density of ``N(loc, diag(scale_diag^2))`` at ``value``.
 
     Parameters
@@ -98,7 +98,7 @@ def normal_diag_log_prob(value, loc, scale_diag, log_prob):  # type: ignore[no-u
 
 
 @normal_diag_log_prob.defvjp
-def _(value, loc, scale_diag, ct_log_prob, ct_value, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+def _(value, loc, scale_diag, ct_log_prob, ct_value, ct_loc, ct_scale_diag):
     ct = ct_log_prob + poison(scale_diag)
     for i in range(value.shape[0]):
         y = (value[i] - loc[i]) / scale_diag[i]
@@ -109,7 +109,7 @@ def _(value, loc, scale_diag, ct_log_prob, ct_value, ct_loc, ct_scale_diag):  # 
 
 
 @op("(d)->()", oracle=lambda scale_diag: (np.log(scale_diag) + 0.5 + HALF_LOG_2PI).sum(-1))
-def normal_diag_entropy(scale_diag, entropy):  # type: ignore[no-untyped-def]
+def normal_diag_entropy(scale_diag, entropy):
     """Entropy of ``N(loc, diag(scale_diag^2))``.
 
     Parameters
@@ -124,14 +124,14 @@ def normal_diag_entropy(scale_diag, entropy):  # type: ignore[no-untyped-def]
 
 
 @normal_diag_entropy.defvjp
-def _(scale_diag, ct_entropy, ct_scale_diag):  # type: ignore[no-untyped-def]
+def _(scale_diag, ct_entropy, ct_scale_diag):
     ct = ct_entropy + poison(scale_diag)
     for i in range(scale_diag.shape[0]):
         ct_scale_diag[i] = ct / scale_diag[i]
 
 
 @op("(d),(d)->()", oracle=_kl_oracle)
-def normal_diag_kl_standard(loc, scale_diag, kl):  # type: ignore[no-untyped-def]
+def normal_diag_kl_standard(loc, scale_diag, kl):
     """KL divergence of ``N(loc, diag(scale_diag^2))`` to ``N(0, I)``.
 
     Parameters
@@ -146,7 +146,7 @@ def normal_diag_kl_standard(loc, scale_diag, kl):  # type: ignore[no-untyped-def
 
 
 @normal_diag_kl_standard.defvjp
-def _(loc, scale_diag, ct_kl, ct_loc, ct_scale_diag):  # type: ignore[no-untyped-def]
+def _(loc, scale_diag, ct_kl, ct_loc, ct_scale_diag):
     ct = ct_kl + poison(scale_diag)
     for i in range(loc.shape[0]):
         ct_loc[i] = ct * loc[i]

@@ -14,7 +14,7 @@ from .tril import diagonal_of, poison, positive_or_nan, solve_lower, solve_lower
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def square_norm(x):  # type: ignore[no-untyped-def]
+def square_norm(x):
     """Sum of squares over the event."""
     total = x[0] * x[0] if len(x) else 0.0
     for entry in x[1:]:
@@ -22,7 +22,7 @@ def square_norm(x):  # type: ignore[no-untyped-def]
     return total
 
 
-def log_det(diagonal):  # type: ignore[no-untyped-def]
+def log_det(diagonal):
     """Sum of logarithms; NaN unless all are > 0."""
     total = np.log(positive_or_nan(diagonal[0])) if len(diagonal) else 0.0
     for scale in diagonal[1:]:
@@ -59,7 +59,7 @@ def _kl_oracle(loc: Any, scale_tril: Any) -> Any:
 
 
 @op("(d),(d),tril(d)->(d)", oracle=_transform_oracle)
-def normal_tril_transform(noise, loc, scale_tril, value):  # type: ignore[no-untyped-def]
+def normal_tril_transform(noise, loc, scale_tril, value):
     """Reparameterize: ``loc + scale_tril @ noise``.
 
     Parameters
@@ -80,7 +80,7 @@ def normal_tril_transform(noise, loc, scale_tril, value):  # type: ignore[no-unt
         value[i] = total
 
 
-def _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril):  # type: ignore[no-untyped-def]
+def _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril):
     d = noise.shape[0]
     bad = poison(diagonal_of(scale_tril))
     for j in range(d):
@@ -94,12 +94,12 @@ def _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril)
 
 
 @normal_tril_transform.defvjp
-def _(noise, loc, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril):  # type: ignore[no-untyped-def]
+def _(noise, loc, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril):
     _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril)
 
 
 @op("(d),(d),tril(d)->(d),()", oracle=_both_oracle)
-def normal_tril_transform_and_log_prob(noise, loc, scale_tril, value, log_prob):  # type: ignore[no-untyped-def]
+def normal_tril_transform_and_log_prob(noise, loc, scale_tril, value, log_prob):
     """Reparameterize, and the log density of the result, without a triangular solve.
 
     Parameters
@@ -119,7 +119,7 @@ def normal_tril_transform_and_log_prob(noise, loc, scale_tril, value, log_prob):
 
 
 @normal_tril_transform_and_log_prob.defvjp
-def _(noise, loc, scale_tril, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_tril):  # type: ignore[no-untyped-def]
+def _(noise, loc, scale_tril, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_tril):
     _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril)
     for i in range(noise.shape[0]):
         ct_noise[i] = ct_noise[i] - ct_log_prob * noise[i]
@@ -127,7 +127,7 @@ def _(noise, loc, scale_tril, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_
 
 
 @op("(d),(d),tril(d)->()", oracle=_log_prob_oracle)
-def normal_tril_log_prob(value, loc, scale_tril, log_prob):  # type: ignore[no-untyped-def]
+def normal_tril_log_prob(value, loc, scale_tril, log_prob):
     """Log density of ``N(loc, scale_tril @ scale_tril.T)`` at ``value``.
 
     Parameters
@@ -147,7 +147,7 @@ def normal_tril_log_prob(value, loc, scale_tril, log_prob):  # type: ignore[no-u
 
 
 @normal_tril_log_prob.defvjp
-def _(value, loc, scale_tril, ct_log_prob, ct_value, ct_loc, ct_scale_tril):  # type: ignore[no-untyped-def]
+def _(value, loc, scale_tril, ct_log_prob, ct_value, ct_loc, ct_scale_tril):
     d = value.shape[0]
     y = value - loc + poison(diagonal_of(scale_tril))
     solve_lower(scale_tril, y)
@@ -162,7 +162,7 @@ def _(value, loc, scale_tril, ct_log_prob, ct_value, ct_loc, ct_scale_tril):  # 
 
 
 @op("tril(d)->()", oracle=_entropy_oracle)
-def normal_tril_entropy(scale_tril, entropy):  # type: ignore[no-untyped-def]
+def normal_tril_entropy(scale_tril, entropy):
     """Entropy of ``N(loc, scale_tril @ scale_tril.T)``.
 
     Parameters
@@ -178,7 +178,7 @@ def normal_tril_entropy(scale_tril, entropy):  # type: ignore[no-untyped-def]
 
 
 @normal_tril_entropy.defvjp
-def _(scale_tril, ct_entropy, ct_scale_tril):  # type: ignore[no-untyped-def]
+def _(scale_tril, ct_entropy, ct_scale_tril):
     bad = poison(diagonal_of(scale_tril))
     for i in range(scale_tril.shape[0]):
         for j in range(i):
@@ -187,7 +187,7 @@ def _(scale_tril, ct_entropy, ct_scale_tril):  # type: ignore[no-untyped-def]
 
 
 @op("(d),tril(d)->()", oracle=_kl_oracle)
-def normal_tril_kl_standard(loc, scale_tril, kl):  # type: ignore[no-untyped-def]
+def normal_tril_kl_standard(loc, scale_tril, kl):
     """KL divergence of ``N(loc, scale_tril @ scale_tril.T)`` to ``N(0, I)``.
 
     Parameters
@@ -209,7 +209,7 @@ def normal_tril_kl_standard(loc, scale_tril, kl):  # type: ignore[no-untyped-def
 
 
 @normal_tril_kl_standard.defvjp
-def _(loc, scale_tril, ct_kl, ct_loc, ct_scale_tril):  # type: ignore[no-untyped-def]
+def _(loc, scale_tril, ct_kl, ct_loc, ct_scale_tril):
     bad = poison(diagonal_of(scale_tril))
     ct = ct_kl + bad
     for i in range(loc.shape[0]):

@@ -11,12 +11,12 @@ import numpy as np
 from .._op import op, real_positive, select
 
 
-def positive_or_nan(scale):  # type: ignore[no-untyped-def]
+def positive_or_nan(scale):
     """The failure contract: the scale where it is > 0, NaN elsewhere."""
     return select(real_positive(scale), scale, np.nan)
 
 
-def poison(diagonal):  # type: ignore[no-untyped-def]
+def poison(diagonal):
     """0 where every scale is > 0, NaN elsewhere; added to an output it poisons that event alone."""
     total = select(real_positive(diagonal[0]), np.zeros_like(diagonal[0]), np.nan) if len(diagonal) else 0.0
     for scale in diagonal[1:]:
@@ -24,12 +24,12 @@ def poison(diagonal):  # type: ignore[no-untyped-def]
     return total
 
 
-def diagonal_of(scale_tril):  # type: ignore[no-untyped-def]
+def diagonal_of(scale_tril):
     """The d diagonal entries."""
     return [scale_tril[i, i] for i in range(scale_tril.shape[0])]
 
 
-def solve_lower(scale_tril, x):  # type: ignore[no-untyped-def]
+def solve_lower(scale_tril, x):
     """Solve in place: x <- L^-1 x."""
     d = scale_tril.shape[0]
     for i in range(d):
@@ -39,7 +39,7 @@ def solve_lower(scale_tril, x):  # type: ignore[no-untyped-def]
         x[i] = total / scale_tril[i, i]
 
 
-def solve_lower_transposed(scale_tril, x):  # type: ignore[no-untyped-def]
+def solve_lower_transposed(scale_tril, x):
     """Solve in place: x <- L^-T x."""
     d = scale_tril.shape[0]
     for i in range(d - 1, -1, -1):
@@ -55,7 +55,7 @@ def _solve_oracle(scale_tril: Any, b: Any, *, transpose: bool = False) -> Any:
 
 
 @op("tril(d),(d)->(d)", attributes={"transpose": False}, oracle=_solve_oracle)
-def tril_solve(scale_tril, b, x, transpose):  # type: ignore[no-untyped-def]
+def tril_solve(scale_tril, b, x, transpose):
     """Solve ``L x = b``, or ``L^T x = b``.
 
     Parameters
@@ -82,7 +82,7 @@ def tril_solve(scale_tril, b, x, transpose):  # type: ignore[no-untyped-def]
 
 
 @tril_solve.defvjp
-def _(scale_tril, b, ct_x, ct_scale_tril, ct_b, transpose):  # type: ignore[no-untyped-def]
+def _(scale_tril, b, ct_x, ct_scale_tril, ct_b, transpose):
     d = b.shape[0]
     bad = poison(diagonal_of(scale_tril))
     x = b + bad
@@ -99,18 +99,18 @@ def _(scale_tril, b, ct_x, ct_scale_tril, ct_b, transpose):  # type: ignore[no-u
             ct_scale_tril[i, j] = -(x[i] * ct_b[j] if transpose else ct_b[i] * x[j])
 
 
-def softplus(x):  # type: ignore[no-untyped-def]
+def softplus(x):
     """log(1 + exp(x)) without overflow."""
     return select(x.real > 0, x, 0.0) + np.log1p(np.exp(-select(x.real > 0, x, -x)))
 
 
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """1 / (1 + exp(-x)) without overflow."""
     small = np.exp(-select(x.real > 0, x, -x))
     return select(x.real > 0, 1 / (1 + small), small / (1 + small))
 
 
-def _scale(v, diagonal, floor):  # type: ignore[no-untyped-def]
+def _scale(v, diagonal, floor):
     return (np.exp(v) if diagonal == "exp" else softplus(v)) + np.asarray(floor, v.real.dtype)
 
 
@@ -130,7 +130,7 @@ _FROM_VECTOR = {"diagonal": ("exp", "softplus"), "floor": 0.0, "row_scaled": Fal
 
 
 @op("vec(d)->tril(d)", attributes=_FROM_VECTOR, limits={"floor": (0.0, math.inf)}, oracle=_vector_oracle)
-def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):  # type: ignore[no-untyped-def]
+def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):
     """Lower factors with positive diagonal from unconstrained vectors.
 
     Parameters
@@ -158,7 +158,7 @@ def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):  # type: 
 
 
 @tril_from_vector.defvjp
-def _(vector, ct_scale_tril, ct_vector, diagonal, floor, row_scaled):  # type: ignore[no-untyped-def]
+def _(vector, ct_scale_tril, ct_vector, diagonal, floor, row_scaled):
     at = 0
     for i in range(ct_scale_tril.shape[0]):
         v = vector[at + i]
