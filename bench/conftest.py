@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: MIT
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 import reparam as rp
 import rivals
 

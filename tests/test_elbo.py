@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 import reparam as rp
 from support import UNIT, relative_error, same_bits
 
