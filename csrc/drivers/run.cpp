@@ -93,10 +93,6 @@ struct Plan {
   int64_t arena;
   double event_nanoseconds;
 
-  KernelFunction function(const Call& call) const {
-    const int64_t d = call.extent[0];
-    return pass.symbols == 1 && d > 0 && d <= 8 && kernel.fixed[d] ? kernel.fixed[d] : kernel.run;
-  }
   int threads_for(int64_t events) const {
     return event_nanoseconds * static_cast<double>(events) < kSerialNanoseconds ? 1 : threads;
   }
@@ -140,10 +136,10 @@ void map_events(const Plan& plan, const Call& call) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
     const int64_t begin = k * c.chunk, end = begin + c.chunk < c.events ? begin + c.chunk : c.events;
-    c.plan.function(c.call)(c.call, begin, end, thread_arena(c.plan.arena), nullptr);
+    c.plan.kernel.run(c.call, begin, end, thread_arena(c.plan.arena), nullptr);
   };
   const int threads = plan.threads_for(context.events);
-  if (threads == 1) context.chunk = context.events;
+  if (threads == 1) context.chunk *= 64;  // a millisecond: Ctrl-C is seen between chunks
   if (context.events) parallel_for((context.events + context.chunk - 1) / context.chunk, threads, body, &context);
 }
 
@@ -174,14 +170,13 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
     char* arena = thread_arena(c.plan.arena);
-    const KernelFunction run = c.plan.function(c.call);
     for (int64_t b = k * c.group; b < (k + 1) * c.group && b < c.count; ++b) {
       const int64_t block = c.first + b, begin = block % c.blocks * kBlockTerms;
       const int64_t end = begin + kBlockTerms < c.terms ? begin + kBlockTerms : c.terms;
       void* sums[kMaxOperands];
       for (int i = 0; i < c.plan.pass.count; ++i) sums[i] = c.partial + b * c.values + c.offset[i];
       const int64_t base = block / c.blocks * c.terms;
-      run(c.call, base + begin, base + end, arena, sums);
+      c.plan.kernel.run(c.call, base + begin, base + end, arena, sums);
     }
   };
   const auto finish = [&](int64_t event) {
