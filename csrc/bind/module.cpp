@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The extension module reparam._core: the table of native ops, and one entry that runs any of them.
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../arch/registry.hpp"
@@ -45,6 +48,38 @@ OperandData read_draw(Call& call, const py::tuple& draw) {
   return out;
 }
 
+using Clock = std::chrono::steady_clock;
+constexpr auto kSignalInterval = std::chrono::milliseconds(50);
+const std::thread::id main_thread = std::this_thread::get_id();  // that of the import
+Clock::time_point signals_due;
+
+// Ctrl-C: Python's handlers run in its main thread, and their exception ends the call.
+void check_signals() {
+  if (std::this_thread::get_id() != main_thread || Clock::now() < signals_due) return;
+  const py::gil_scoped_acquire gil;
+  signals_due = Clock::now() + kSignalInterval;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// Other Python threads run while this stands. Before Python 3.14 a daemon thread that wants the interpreter back while
+// it shuts down is unwound by pthread_exit, and unwinding out of C++ aborts the process: it waits for the end instead.
+class WithoutInterpreter {
+ public:
+  WithoutInterpreter() : state_(PyEval_SaveThread()) {}
+  WithoutInterpreter(const WithoutInterpreter&) = delete;
+  WithoutInterpreter& operator=(const WithoutInterpreter&) = delete;
+  ~WithoutInterpreter() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) pause();
+    }
+  }
+
+ private:
+  PyThreadState* state_;
+};
+
 void run(const std::string& op_name, bool vjp, const std::string& isa, const std::string& dtype,
          const std::vector<int64_t>& batch_shape, const std::vector<int64_t>& extents, const py::list& operands,
          const std::vector<double>& attributes, int num_threads) {
@@ -67,7 +102,8 @@ void run(const std::string& op_name, bool vjp, const std::string& isa, const std
           bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double, pass.writes[i]);
     else throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
   }
-  const py::gil_scoped_release nogil;
+  if (std::this_thread::get_id() == main_thread) signals_due = Clock::now() + kSignalInterval;
+  const WithoutInterpreter released;
   run_on_cpu(op, vjp, is_double, call, num_threads);
 }
 
@@ -106,6 +142,7 @@ py::dict stats() {
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
+  call_before_chunks(check_signals);
   py::register_exception<bind::LayoutError>(m, "LayoutError");
   m.def("run", &run);
   m.def("table", &table);

@@ -2,11 +2,13 @@
 #include "threads.hpp"
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace reparam {
@@ -21,12 +23,14 @@ struct Job {
   std::mutex error_mutex;
   std::exception_ptr error;
 
-  void work() noexcept {
+  // `before_chunk` may be null.
+  void work(void (*before_chunk)()) noexcept {
     bool seen = false;
     for (int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
       if (!seen) threads_seen.fetch_add(1, std::memory_order_relaxed);
       seen = true;
       try {
+        if (before_chunk) before_chunk();
         body(context, chunk);
       } catch (...) {
         const std::lock_guard lock(error_mutex);
@@ -38,6 +42,15 @@ struct Job {
 };
 
 thread_local bool inside_pool = false;
+std::atomic<void (*)()> on_chunk{nullptr};
+
+// Signals are the program's: its own threads handle them, or wait for them.
+void block_signals() {
+  sigset_t set;
+  sigfillset(&set);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&set, fault);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
 
 class Pool {
  public:
@@ -45,10 +58,7 @@ class Pool {
 
   void run(Job& job, int threads) {
     std::unique_lock lock(mutex_);
-    while (workers_ < threads - 1) {
-      std::thread([this, number = workers_] { park(number); }).detach();
-      ++workers_;
-    }
+    while (workers_ < threads - 1 && start_worker()) ++workers_;
     job_ = &job;
     wanted_ = threads - 1;
     running_ = 0;
@@ -56,7 +66,7 @@ class Pool {
     lock.unlock();
     wake_.notify_all();
     inside_pool = true;
-    job.work();
+    job.work(on_chunk);
     inside_pool = false;
     lock.lock();
     job_ = nullptr;  // a worker that wakes only now finds nothing to do
@@ -71,7 +81,16 @@ class Pool {
   }
 
  private:
+  // A process that may have no more threads computes on those it has.
+  bool start_worker() try {
+    std::thread([this, number = workers_] { park(number); }).detach();
+    return true;
+  } catch (const std::system_error&) {
+    return false;
+  }
+
   void park(int number) {
+    block_signals();
     inside_pool = true;
     int64_t done_generation = 0;
     std::unique_lock lock(mutex_);
@@ -82,7 +101,7 @@ class Pool {
       Job& job = *job_;
       ++running_;
       lock.unlock();
-      job.work();
+      job.work(nullptr);
       lock.lock();
       if (--running_ == 0) done_.notify_one();
     }
@@ -102,12 +121,11 @@ void forget_pool() {
   pool.store(nullptr);
   inside_pool = false;
 }
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
 
 Pool& the_pool() {
   Pool* current = pool.load(std::memory_order_acquire);
   if (current) return *current;
-  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-  (void)registered;
   Pool* fresh = new Pool;
   if (pool.compare_exchange_strong(current, fresh, std::memory_order_acq_rel)) return *fresh;
   delete fresh;
@@ -120,14 +138,16 @@ void parallel_for(int64_t chunks, int threads, void (*body)(void*, int64_t), voi
   Job job{body, context, chunks, {}, {}, {}, {}};
   if (chunks < threads) threads = static_cast<int>(chunks);
   if (threads <= 1 || inside_pool) {
-    job.work();
+    job.work(inside_pool ? nullptr : on_chunk.load());
   } else {
     Pool& shared = the_pool();
     if (std::unique_lock owner(shared.owner, std::try_to_lock); owner.owns_lock()) shared.run(job, threads);
-    else job.work();
+    else job.work(on_chunk);
   }
   if (job.error) std::rethrow_exception(job.error);
 }
+
+void call_before_chunks(void (*hook)()) { on_chunk = hook; }
 
 ThreadStats thread_stats() { return the_pool().stats(); }
 

@@ -13,9 +13,12 @@ namespace reparam {
 // a body is rethrown in the caller when all chunks that had begun are done; chunks not begun by then are skipped.
 void parallel_for(int64_t chunks, int threads, void (*body)(void* context, int64_t chunk), void* context);
 
+// The hook runs before each chunk that a calling thread takes, and ends the call by an exception.
+void call_before_chunks(void (*hook)());
+
 struct ThreadStats {
   int workers;            // threads that the pool has started in this process
-  int64_t jobs;           // calls that used more than the calling thread
+  int64_t jobs;           // calls that were shared out
   int most_threads_seen;  // most threads that took chunks of one job
 };
 ThreadStats thread_stats();
