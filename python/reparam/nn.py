@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,21 @@ from .ops.likelihood import ACTIVATIONS
 __all__ = ["MLP", "GaussianHead"]
 
 Array = NDArray[Any]
+
+
+def _check_array(name: str, value: Any, dtype: Any, shape: tuple[int, ...] | None = None) -> None:
+    """Hold an argument against the dtype and shape that it must have."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype} as the net is, got {value.dtype}")
+    if shape is not None and value.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {value.shape}")
+
+
+def _check_last_dim(name: str, value: Array, size: int) -> None:
+    if value.ndim < 1 or value.shape[-1] != size:
+        raise ValueError(f"{name} must have shape (..., {size}), got {value.shape}")
 
 
 class MLP:
@@ -51,19 +67,23 @@ class MLP:
     def __init__(
         self, sizes: Any, *, activation: str = "tanh", key: Any, dtype: Any = "float32", params: Array | None = None
     ) -> None:
+        if not np.iterable(sizes):
+            raise TypeError(f"MLP: sizes must be a sequence of integers >= 1, got {sizes!r}")
         self.sizes = tuple(as_int("MLP: sizes", n, 1) for n in sizes)
         if len(self.sizes) < 2:
             raise ValueError(f"MLP: sizes must hold at least an input and an output width, got {self.sizes}")
         self.activation = as_choice("MLP: activation", activation, ACTIVATIONS)
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise TypeError(f"MLP: dtype must be float32 or float64, got {dtype!r}") from None
         if self.dtype not in FLOATS:
             raise TypeError(f"MLP: dtype must be float32 or float64, got {self.dtype}")
-        self.params = np.empty(self.count(self.sizes), self.dtype) if params is None else params
-        if self.params.shape != (self.count(self.sizes),) or self.params.dtype != self.dtype:
-            raise ValueError(
-                f"MLP: params must be {self.dtype} of shape ({self.count(self.sizes)},), "
-                f"got {self.params.dtype} of shape {self.params.shape}"
-            )
+        size = (self.count(self.sizes),)
+        self.params = np.empty(size, self.dtype) if params is None else params
+        _check_array("MLP: params", self.params, self.dtype, size)
+        if not self.params.flags.writeable:
+            raise ValueError("MLP: params is read-only, but the weights are written into it")
         self.views = self.split(self.params)
         number = rp_random.as_key(key)
         for k, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
@@ -74,7 +94,7 @@ class MLP:
     @staticmethod
     def count(sizes: tuple[int, ...]) -> int:
         """Number of parameters of a net of these widths."""
-        return sum((n_in + 1) * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+        return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
 
     def split(self, flat: Array) -> dict[str, Array]:
         """Views of a flat buffer by name."""
@@ -98,13 +118,14 @@ class MLP:
         -------
         y : array, shape (..., out)
         backprop : callable
-            ``backprop(ct_y, input_gradient=True)`` gives ``(ct_x, grads)``; ``ct_x`` is None where it was not asked for.
+            ``backprop(ct_y, input_gradient=True)`` gives ``(ct_x, grads)``; ``ct_x`` is None if it was not asked for.
         """
-        if x.ndim < 1 or x.shape[-1] != self.sizes[0]:
-            raise ValueError(f"MLP: x must have shape (..., {self.sizes[0]}), got {x.shape}")
-        if x.dtype != self.dtype:
-            raise TypeError(f"MLP: x must be {self.dtype} as the net is, got {x.dtype}")
+        _check_array("MLP: x", x, self.dtype)
+        _check_last_dim("MLP: x", x, self.sizes[0])
+        if grads is not None:
+            _check_array("MLP: grads", grads, self.dtype, self.params.shape)
         rows = x.reshape(-1, self.sizes[0])
+        y_shape = (*x.shape[:-1], self.sizes[-1])
         inputs, products = [], []
         last = len(self.sizes) - 2
         for k in range(last + 1):
@@ -117,9 +138,10 @@ class MLP:
                 rows = ops.bias_activation(product, self.views[f"bias{k}"], activation=self.activation)
 
         def backprop(ct_y: Array, input_gradient: bool = True) -> tuple[Array | None, Array]:
+            _check_array("MLP: ct_y", ct_y, self.dtype, y_shape)
             flat = np.empty_like(self.params) if grads is None else grads
             out = self.split(flat)
-            ct = np.ascontiguousarray(ct_y, self.dtype).reshape(-1, self.sizes[-1])  # never written: the last layer is linear
+            ct = np.ascontiguousarray(ct_y).reshape(-1, self.sizes[-1])  # never written: the last layer is linear
             for k in range(last, -1, -1):
                 if k < last:
                     operands = (products[k], self.views[f"bias{k}"], ct)
@@ -130,7 +152,7 @@ class MLP:
                     ct = ct @ self.views[f"weight{k}"].T
             return (ct.reshape(x.shape) if input_gradient else None), flat
 
-        return rows.reshape(*x.shape[:-1], self.sizes[-1]), backprop
+        return rows.reshape(y_shape), backprop
 
 
 class GaussianHead:
@@ -144,24 +166,28 @@ class GaussianHead:
     """
 
     def __init__(self, latent_dim: int, covariance_type: str) -> None:
-        self.latent_dim = latent_dim
-        self.full = as_choice("covariance_type", covariance_type, ("full", "diag")) == "full"
+        self.latent_dim = as_int("GaussianHead: latent_dim", latent_dim, 1)
+        self.full = as_choice("GaussianHead: covariance_type", covariance_type, ("full", "diag")) == "full"
         self.features = latent_dim + (latent_dim * (latent_dim + 1) // 2 if self.full else latent_dim)
 
     def start_at_identity(self, net: MLP) -> None:
-        """Zero the scale's rows of the net's last layer: q starts at N(loc, I)."""
+        """Zero the scale's columns of the net's last layer: q starts at N(loc, I)."""
+        if net.sizes[-1] != self.features:
+            raise ValueError(f"GaussianHead: net must have output width {self.features}, got sizes {net.sizes}")
         last = len(net.sizes) - 2
         net.views[f"weight{last}"][:, self.latent_dim :] = 0
         net.views[f"bias{last}"][self.latent_dim :] = 0
 
     def __call__(self, features: Array) -> tuple[Any, Callable[[Any], Array]]:
         """The distribution for features of shape (..., features), and the map from its gradient to theirs."""
+        _check_last_dim("GaussianHead: features", features, self.features)
         loc, raw = features[..., : self.latent_dim], features[..., self.latent_dim :]
         q: MultivariateNormal | MultivariateNormalDiag
         if self.full:
             q = MultivariateNormal.trusted(loc, ops.tril_from_vector(raw))
         else:
-            q = MultivariateNormalDiag.trusted(loc, np.exp(raw))
+            with np.errstate(over="ignore"):  # an infinite scale is data, as it is from tril_from_vector
+                q = MultivariateNormalDiag.trusted(loc, np.exp(raw))
 
         def pullback(grad: Any) -> Array:
             ct = np.empty_like(features)

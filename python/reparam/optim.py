@@ -10,11 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from ._check import FLOATS, as_float
+from ._check import FLOATS, as_float, as_int
 
 __all__ = ["Adam"]
 
 Array = NDArray[Any]
+
+
+def _as_list(name: str, arrays: Any) -> list[Any]:
+    """One array or several, as a list."""
+    if isinstance(arrays, np.ndarray):
+        return [arrays]
+    if not np.iterable(arrays):
+        raise TypeError(f"Adam: {name} must be an array or a list of arrays, got {type(arrays).__name__}")
+    return list(arrays)
+
+
+def _check_like(name: str, arrays: list[Any], params: list[Array]) -> None:
+    """Hold arrays against the parameters they belong to."""
+    if len(arrays) != len(params):
+        raise ValueError(f"Adam: {name} must hold {len(params)} arrays, got {len(arrays)}")
+    for k, (array, param) in enumerate(zip(arrays, params, strict=True)):
+        came = getattr(array, "dtype", type(array).__name__)
+        if not isinstance(array, np.ndarray) or array.dtype != param.dtype:
+            raise TypeError(f"Adam: {name}[{k}] must be a {param.dtype} array as params[{k}] is, got {came}")
+        if array.shape != param.shape:
+            raise ValueError(f"Adam: {name}[{k}] must have shape {param.shape} as params[{k}] has, got {array.shape}")
+
+
+def _check_writeable(params: list[Array]) -> None:
+    for k, array in enumerate(params):
+        if not array.flags.writeable:
+            raise ValueError(f"Adam: params[{k}] is read-only, but it is updated in place")
 
 
 class Adam:
@@ -52,15 +79,14 @@ class Adam:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.params = [params] if isinstance(params, np.ndarray) else list(params)
+        self.params = _as_list("params", params)
         for k, array in enumerate(self.params):
             if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
                 came = getattr(array, "dtype", type(array).__name__)
                 raise TypeError(f"Adam: params[{k}] must be a float32 or float64 array, got {came}")
-            if not array.flags.writeable:
-                raise ValueError(f"Adam: params[{k}] is read-only, but it is updated in place")
+        _check_writeable(self.params)
         self.lr = lr if callable(lr) else as_float("Adam: lr", lr, 0)
-        if len(betas) != 2:
+        if np.size(betas) != 2:
             raise ValueError(f"Adam: betas must be two numbers, got {betas!r}")
         self.betas = (as_float("Adam: betas", betas[0], 0), as_float("Adam: betas", betas[1], 0))
         if max(self.betas) >= 1:
@@ -79,18 +105,20 @@ class Adam:
         grads : array or list of arrays
             Of the shapes and dtypes of ``params``.
         """
-        given = [grads] if isinstance(grads, np.ndarray) else list(grads)
-        if len(given) != len(self.params):
-            raise ValueError(f"Adam: grads must hold {len(self.params)} arrays, got {len(given)}")
-        for k, (grad, param) in enumerate(zip(given, self.params, strict=True)):
-            if grad.shape != param.shape or grad.dtype != param.dtype:
-                raise ValueError(
-                    f"Adam: grads[{k}] must be {param.dtype} of shape {param.shape}, got {grad.dtype} of {grad.shape}"
-                )
+        given = _as_list("grads", grads)
+        _check_like("grads", given, self.params)
+        _check_writeable(self.params)
         rate = as_float("Adam: lr(step)", self.lr(self.t + 1), 0) if callable(self.lr) else self.lr
         self.t += 1
         beta1, beta2 = self.betas
-        hyper = {"step": self.t, "lr": rate, "beta1": beta1, "beta2": beta2, "eps": self.eps, "weight_decay": self.weight_decay}
+        hyper = {
+            "step": self.t,
+            "lr": rate,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+        }
         for param, grad, m, v in zip(self.params, given, self.m, self.v, strict=True):
             ops.adam_step(param, grad, m, v, **hyper)
 
@@ -99,17 +127,15 @@ class Adam:
         return {"t": self.t, "m": [m.copy() for m in self.m], "v": [v.copy() for v in self.v]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-        if set(state) != {"t", "m", "v"}:
-            raise ValueError(f"Adam: a state has the entries t, m, v, got {sorted(state)}")
-        for name in ("m", "v"):
-            own, loaded = getattr(self, name), [np.asarray(a) for a in state[name]]
-            if [a.shape for a in loaded] != [a.shape for a in own] or any(
-                a.dtype != b.dtype for a, b in zip(loaded, own, strict=True)
-            ):
-                raise ValueError(f"Adam: {name} of the state does not have the shapes and dtypes of the parameters")
-        for name in ("m", "v"):
-            for target, loaded in zip(getattr(self, name), state[name], strict=True):
-                target[...] = loaded
-        self.t = int(state["t"])
-
+        """Restore what :meth:`state_dict` gave; a state that does not fit changes nothing."""
+        if not isinstance(state, dict) or set(state) != {"t", "m", "v"}:
+            came = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
+            raise ValueError(f"Adam: a state is a dict with the entries t, m, v, got {came}")
+        t = as_int("Adam: t of the state", state["t"])
+        loaded = {name: _as_list(f"{name} of the state", state[name]) for name in ("m", "v")}
+        for name, arrays in loaded.items():
+            _check_like(f"{name} of the state", arrays, self.params)
+        for name, arrays in loaded.items():
+            for target, array in zip(getattr(self, name), arrays, strict=True):
+                target[...] = array
+        self.t = t

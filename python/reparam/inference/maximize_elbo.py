@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import as_int
+from .._check import as_float, as_int
 from ..elbo import elbo
 from ..optim import Adam
 
@@ -42,14 +42,14 @@ class Step:
     model: Any
 
 
-def maximize_elbo(
+def maximize_elbo(  # noqa: PLR0913
     encode: Callable[[Array], tuple[Any, Callable[[Any], object]]],
     log_joint: Callable[[Array], Any],
     optimizer: Adam,
     grads: Array,
     *,
     num_rows: int,
-    key: int,
+    key: Any,
     batch_size: int,
     epochs: Iterable[int],
     step: int = 0,
@@ -75,19 +75,20 @@ def maximize_elbo(
     Parameters
     ----------
     encode : callable
-        ``encode(rows) -> (q, pullback)``; ``pullback(gradient of q)`` writes q's part of ``grads``.
+        ``encode(rows) -> (q, pullback)``; ``pullback(gradient of q)`` writes q's part of ``grads``, all of it: zeros
+        for parameters that these rows do not have.
     log_joint : callable
-        ``log_joint(rows)`` gives what :func:`reparam.elbo` takes; where theta is learned, its pullback writes theta's part of
-        ``grads``. With a ``kl_weight`` w it stands for ``log p(x | z)/w + log p(z)``.
+        ``log_joint(rows)`` gives what :func:`reparam.elbo` takes; where theta is learned, its pullback writes theta's
+        part of ``grads``. With a ``kl_weight`` w it stands for ``log p(x | z)/w + log p(z)``.
     optimizer : Adam
         Holds the parameters.
     grads : array
         The flat gradient that the pullbacks fill, an ascent direction of the sum over the rows.
     num_rows, batch_size : int
         Rows of the data, and of a minibatch; the last one of an epoch may be shorter.
-    key : int
-        Step t draws its noise with ``fold_in(key, t)``, addressed by the row's number: a row's draws do not depend on the
-        batch it stands in. Epoch e is shuffled by ``fold_in(fold_in(key, 2**63 + 1), e)``.
+    key : key
+        Step t draws its noise with ``fold_in(key, t)``, addressed by the row's number: a row's draws do not depend on
+        the batch it stands in. Epoch e is shuffled by ``fold_in(fold_in(key, 2**63 + 1), e)``.
     epochs : iterable of int
         Numbers of the epochs to run.
     step : int
@@ -95,7 +96,7 @@ def maximize_elbo(
     num_samples, estimator
         As in :func:`reparam.elbo`.
     kl_weight : float
-        w in ``E log p(x | z) - w KL(q || p(z))``.
+        w > 0 in ``E log p(x | z) - w KL(q || p(z))``.
     shuffle : bool
         Whether an epoch's rows are shuffled.
     on_step : callable, optional
@@ -108,12 +109,21 @@ def maximize_elbo(
     int
         Steps done.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what came and what was expected.
+
     Notes
     -----
     Ranganath, Gerrish and Blei, arXiv 1401.0118; Kingma and Welling, arXiv 1312.6114.
     """
     as_int("maximize_elbo: num_rows", num_rows, 1)
     as_int("maximize_elbo: batch_size", batch_size, 1)
+    as_float("maximize_elbo: kl_weight", kl_weight, 0, above=True)
+    step, key = as_int("maximize_elbo: step", step), rp_random.as_key(key)
+    if not np.iterable(epochs):
+        raise TypeError(f"maximize_elbo: epochs must be the numbers of the epochs, such as range(10), got {epochs!r}")
     for epoch in epochs:
         order = permutation(num_rows, purpose_key(key, SHUFFLE, epoch)) if shuffle else np.arange(num_rows)
         total = 0.0

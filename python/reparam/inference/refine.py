@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .. import random as rp_random
+from .._check import as_choice, as_int
 from ..distributions import MultivariateNormal, MultivariateNormalDiag
 from ..elbo import elbo
 
@@ -23,9 +24,10 @@ FIRST_STEP, HALF_LIFE = 0.5, 10.0
 def convert(q: Any, covariance_type: str) -> Any:
     """The member of the other family nearest to q.
 
-    Diagonal of a full one: ``1/sqrt`` of the precision's diagonal, the optimum of KL(diagonal || q) (Bishop, PRML, 10.1.2).
+    Diagonal of a full one: ``1/sqrt`` of the precision's diagonal, the optimum of KL(diagonal || q) (Bishop, PRML,
+    10.1.2).
     """
-    if covariance_type == "full":
+    if as_choice("convert: covariance_type", covariance_type, ("full", "diag")) == "full":
         if isinstance(q, MultivariateNormal):
             return q
         return MultivariateNormal.trusted(q.loc, q.scale_diag[..., None] * np.eye(q.event_shape[0], dtype=q.dtype))
@@ -36,12 +38,15 @@ def convert(q: Any, covariance_type: str) -> Any:
     return MultivariateNormalDiag.trusted(q.loc, 1 / np.sqrt((columns**2).sum(-1)))
 
 
-def refine(q: Any, log_joint: Any, *, steps: int, key: int, num_samples: int = DRAWS) -> Any:
+def refine(q: Any, log_joint: Any, *, steps: int, key: Any, num_samples: int = DRAWS, index: Any = None) -> Any:
     """Ascend each row's own ELBO from ``q``, theta fixed.
 
     Natural gradient in Cholesky coordinates with decreasing steps a_t = 0.5/(1 + t/10), 16 draws a step by default:
-    ``u = a L^T g`` clipped to norm 1 and ``A = a Phi(tril(L^T G))`` clipped to norm 0.5, with g and G the ELBO's gradient in loc
-    and L and Phi halving the diagonal; ``loc += L u``, ``L += L A`` off the diagonal, ``L_ii *= exp(A_ii)``.
+    ``u = a L^T g`` clipped to norm 1 and ``A = a Phi(tril(L^T G))`` clipped to norm 0.5, with g and G the ELBO's
+    gradient in loc and L and Phi halving the diagonal; ``loc += L u``, ``L += L A`` off the diagonal,
+    ``L_ii *= exp(A_ii)``. The gradient is that of sticking the landing (Roeder et al., arXiv 1703.09194),
+    h_s = g_s + L^-T noise_s in place of g_s: it has no noise at the posterior, so a Gaussian posterior is reached to
+    rounding, and not to the error of 16 draws.
 
     Parameters
     ----------
@@ -50,45 +55,79 @@ def refine(q: Any, log_joint: Any, *, steps: int, key: int, num_samples: int = D
     log_joint : callable or target
         As :func:`reparam.elbo` takes it.
     steps : int
-    key : int
+        None of them gives ``q`` itself.
+    key : key
         Step t draws with ``fold_in(key, t)``.
     num_samples : int
         Draws of each step.
+    index : int array of q's batch shape, optional
+        Numbers of the rows in the data, which address their draws; 0, 1, 2, ... by default.
 
     Returns
     -------
     MultivariateNormal or MultivariateNormalDiag
-        Of q's family.
+        Of q's family. A row's result depends on its own density, start and number alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what came and what was expected.
     """
+    if not isinstance(q, (MultivariateNormal, MultivariateNormalDiag)):
+        raise TypeError(f"refine: q must be a MultivariateNormal or MultivariateNormalDiag, got {type(q).__name__}")
+    number = rp_random.as_key(key)
+    if as_int("refine: steps", steps) == 0:
+        return q
+    q, standard = _own_fields(q)
     move = _move_full if isinstance(q, MultivariateNormal) else _move_diagonal
     for t in range(steps):
-        estimate = elbo(q, log_joint, key=rp_random.fold_in(key, t), num_samples=num_samples)
-        q = move(q, estimate.grad, FIRST_STEP / (1 + t / HALF_LIFE))
+        draws = {"key": rp_random.fold_in(number, t), "num_samples": num_samples, "index": index}
+        grad, score = elbo(q, log_joint, **draws).grad, elbo(standard, _score, **draws).grad
+        with np.errstate(over="ignore", invalid="ignore"):  # a row whose gradient is not finite becomes NaN
+            q = move(q, grad, score, FIRST_STEP / (1 + t / HALF_LIFE))
     return q
 
 
+def _own_fields(q: Any) -> tuple[Any, Any]:
+    """Q with a loc and a scale for each row, zero above the diagonal; and the standard normal of its kind."""
+    loc = np.broadcast_to(q.loc, q.batch_shape + q.event_shape)
+    if isinstance(q, MultivariateNormal):
+        scale = np.tril(np.broadcast_to(q.scale_tril, loc.shape + q.event_shape))
+        one = np.broadcast_to(np.eye(q.event_shape[0], dtype=q.dtype), scale.shape)
+    else:
+        scale = np.broadcast_to(q.scale_diag, loc.shape)
+        one = np.ones_like(scale)
+    return type(q).trusted(loc, scale), type(q).trusted(np.zeros_like(loc), one)
+
+
+def _score(noise: Array) -> tuple[Array, Array]:
+    """With it, elbo gives the mean of the noise in loc, and tril(mean noise noise^T) + I in the scale."""
+    return np.zeros_like(noise[..., 0]), noise
+
+
 def _clipped(x: Array, limit: float, axes: tuple[int, ...]) -> Array:
-    norm = np.sqrt((x * x).sum(axes, keepdims=True))
+    norm = np.sqrt(np.square(x, dtype=np.float64).sum(axes, keepdims=True))  # no overflow where float32 starts far away
     result: Array = x * (limit / np.maximum(norm, limit)).astype(x.dtype)
     return result
 
 
-def _move_full(q: Any, grad: Any, a: float) -> Any:
+def _move_full(q: Any, grad: Any, score: Any, a: float) -> Any:
     scale = q.scale_tril
     transposed = np.swapaxes(scale, -1, -2)
     step = np.asarray(a, q.dtype)
-    u = _clipped(step * (transposed @ grad.loc[..., None]), 1.0, (-1, -2))
-    product = np.tril(transposed @ grad.scale_tril)
+    u = _clipped(step * (transposed @ grad.loc[..., None] + score.loc[..., None]), 1.0, (-1, -2))
+    product = np.tril(transposed @ grad.scale_tril) + score.scale_tril
     i = np.arange(q.event_shape[0])
-    product[..., i, i] *= 0.5
+    product[..., i, i] = 0.5 * product[..., i, i] - 1  # one I each of the entropy and of the score
     change = _clipped(step * product, 0.5, (-1, -2))
     moved = scale + scale @ change
     moved[..., i, i] = scale[..., i, i] * np.exp(change[..., i, i])
     return MultivariateNormal.trusted(q.loc + (scale @ u)[..., 0], moved)
 
 
-def _move_diagonal(q: Any, grad: Any, a: float) -> Any:
+def _move_diagonal(q: Any, grad: Any, score: Any, a: float) -> Any:
     scale, step = q.scale_diag, np.asarray(a, q.dtype)
-    u = _clipped(step * scale * grad.loc, 1.0, (-1,))
-    change = _clipped(step * scale * grad.scale_diag * np.asarray(0.5, q.dtype), 0.5, (-1,))
+    u = _clipped(step * (scale * grad.loc + score.loc), 1.0, (-1,))
+    half = np.asarray(0.5, q.dtype)
+    change = _clipped(step * (half * (scale * grad.scale_diag + score.scale_diag) - 1), 0.5, (-1,))
     return MultivariateNormalDiag.trusted(q.loc + scale * u, scale * np.exp(change))

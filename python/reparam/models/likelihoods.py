@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .._check import as_float, as_int
+from .._check import as_choice, as_float, as_int
 from ..ops.normal_tril import HALF_LOG_2PI
 
 __all__ = ["Likelihood", "Prepared", "make_likelihood"]
@@ -45,11 +45,8 @@ class Binomial:
 
     def __init__(self, total_count: int) -> None:
         self.total_count = total_count
-        k = range(total_count + 1)
-        lgamma = math.lgamma
-        self.log_coefficient = np.array(
-            [lgamma(total_count + 1) - lgamma(i + 1) - lgamma(total_count - i + 1) for i in k]
-        )
+        log_factorial = np.array([math.lgamma(k + 1) for k in range(total_count + 1)])
+        self.log_coefficient = log_factorial[-1] - (log_factorial + log_factorial[::-1])
 
     def check(self, name: str, x: Array) -> None:
         """Refuse what is not a count."""
@@ -76,7 +73,7 @@ class Binomial:
         log_prob = ops.binomial_log_likelihood(data.x, output, data.total) + data.constant
 
         def pullback(weights: Array) -> tuple[Array, Array]:
-            return ops.binomial_log_likelihood.vjp(data.x, output, data.total, weights)[1], _NO_THETA  # type: ignore[misc]
+            return ops.binomial_log_likelihood.vjp(data.x, output, data.total, weights)[1], _NO_THETA
 
         return log_prob, pullback
 
@@ -147,10 +144,15 @@ Likelihood = Binomial | Gaussian
 
 def make_likelihood(name: str, total_count: Any, noise_scale: Any) -> Likelihood:
     """The likelihood of a model's arguments, checked."""
+    as_choice("VAE: likelihood", name, ("gaussian", "bernoulli", "binomial"))
     if name != "binomial" and total_count is not None:
-        raise ValueError(f"VAE: total_count goes with likelihood='binomial', got total_count={total_count!r} with {name!r}")
+        raise ValueError(
+            f"VAE: total_count goes with likelihood='binomial', got total_count={total_count!r} with {name!r}"
+        )
     if name != "gaussian" and noise_scale is not None:
-        raise ValueError(f"VAE: noise_scale goes with likelihood='gaussian', got noise_scale={noise_scale!r} with {name!r}")
+        raise ValueError(
+            f"VAE: noise_scale goes with likelihood='gaussian', got noise_scale={noise_scale!r} with {name!r}"
+        )
     if name == "gaussian":
         return Gaussian(None if noise_scale is None else as_float("VAE: noise_scale", noise_scale, 0, above=True))
     if name == "bernoulli":
