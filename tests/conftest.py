@@ -6,6 +6,9 @@ import platform
 import sys
 from pathlib import Path
 
+# Products of these nets are too small to share: beside a busy neighbour, two OpenBLAS threads take 100 times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 

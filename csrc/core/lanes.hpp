@@ -222,7 +222,7 @@ REPARAM_HD typename VectorOf<T, W>::type multiply_add(typename VectorOf<T, W>::t
 template <int W>
 REPARAM_HD typename VectorOf<uint64_t, W>::type multiply_low_words(typename VectorOf<uint64_t, W>::type a, uint32_t b) {
   constexpr size_t bytes = 8 * W;
-  const auto factor = (long long)b;
+  [[maybe_unused]] const auto factor = (long long)b;  // x86 alone takes it
   if constexpr (bytes > kHardwareBytes) {
     auto h = split<uint64_t, W>(a);
     return join<uint64_t, W>({multiply_low_words<W / 2>(h.low, b), multiply_low_words<W / 2>(h.high, b)});

@@ -8,9 +8,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_mask", "as_rows"]
+__all__ = ["as_dtype", "as_latent", "as_mask", "as_real", "as_rows"]
 
 Array = NDArray[Any]
+
+
+def as_dtype(name: str, dtype: Any) -> str:
+    """The name of an element type that models have; None is none."""
+    try:
+        real = "none" if dtype is None else str(np.dtype(dtype))
+    except TypeError:
+        real = "none"
+    if real not in {"float32", "float64"}:  # another byte order has another name
+        raise TypeError(f"{name} must be float32 or float64, got {dtype!r}")
+    return real
+
+
+def _as_array(name: str, x: Any) -> Array:
+    """Whatever NumPy takes for an array."""
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # nested sequences of several lengths
+        raise ValueError(f"{name} is not an array: {error}") from None
+
+
+def as_real(name: str, x: Any, kinds: str = "fiub") -> Array:
+    """An array of real numbers, of any type."""
+    array = _as_array(name, x)
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+    return array
+
+
+def _as_finite(name: str, array: Array, dtype: Any) -> Array:
+    with np.errstate(over="ignore"):  # a number too large for float32 is refused as an infinity
+        converted = np.ascontiguousarray(array, dtype)
+    finite = np.isfinite(converted)
+    if not finite.all():
+        at = tuple(int(k) for k in np.argwhere(~finite)[0])
+        raise ValueError(f"{name} must be finite in {np.dtype(dtype)}, got {array[at]} at {list(at)}")
+    return converted
 
 
 def as_rows(name: str, x: Any, dtype: Any, data_dim: int | None = None) -> Array:
@@ -21,27 +58,31 @@ def as_rows(name: str, x: Any, dtype: Any, data_dim: int | None = None) -> Array
     TypeError, ValueError
         Naming the argument, what came and what was expected.
     """
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+    array = as_real(name, x)
     if array.ndim != 2 or (data_dim is not None and array.shape[1] != data_dim):
         raise ValueError(f"{name} must have shape (n, {data_dim or 'data_dim'}), got {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{name} is empty: it has shape {array.shape}")
-    with np.errstate(over="ignore"):  # a number too large for float32 is refused as an infinity below
-        array = np.ascontiguousarray(array, dtype)
-    finite = np.isfinite(array)
-    if not finite.all():
-        at = tuple(int(k) for k in np.argwhere(~finite)[0])
-        raise ValueError(f"{name} must be finite in {np.dtype(dtype)}, got {np.asarray(x)[at]} at {list(at)}")
-    return array
+    return _as_finite(name, array, dtype)
+
+
+def as_latent(name: str, z: Any, dtype: Any, latent_dim: int) -> Array:
+    """Finite real numbers of shape (..., latent_dim), as a contiguous array of ``dtype``; ``z`` is not modified."""
+    array = as_real(name, z, "fiu")
+    if array.ndim < 1 or array.shape[-1] != latent_dim:
+        raise ValueError(f"{name} must have shape (..., {latent_dim}), got {array.shape}")
+    return _as_finite(name, array, dtype)
 
 
 def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     """A mask of 0 and 1 (or False and True) of the data's shape, as an array of ``dtype``."""
-    mask = np.asarray(observed)
+    mask = _as_array(name, observed)
     if mask.shape != shape:
         raise ValueError(f"{name} must have the shape of x, {shape}, got {mask.shape}")
-    if mask.dtype.kind not in "fiub" or not ((mask == 0) | (mask == 1)).all():
-        raise ValueError(f"{name} must be 0 or 1 everywhere: 1 where an entry was seen")
+    if mask.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold 0 and 1, got {mask.dtype}")
+    wrong = (mask != 0) & (mask != 1)
+    if wrong.any():
+        at = tuple(int(k) for k in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} must be 1 where an entry was seen and 0 elsewhere, got {mask[at]} at {list(at)}")
     return mask.astype(dtype)

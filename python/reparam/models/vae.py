@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import FLOATS, as_choice, as_float, as_int
+from .._check import as_choice, as_float, as_int
 from ..elbo import ESTIMATORS, elbo
 from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key
 from ..inference.refine import convert
@@ -18,7 +17,7 @@ from ..inference.refine import refine as refine_rows
 from ..nn import MLP, GaussianHead
 from ..ops.likelihood import ACTIVATIONS
 from ..optim import Adam
-from .data import as_mask, as_rows
+from .data import as_dtype, as_latent, as_mask, as_real, as_rows
 from .likelihoods import Prepared, make_likelihood
 from .training import Training
 
@@ -32,8 +31,8 @@ DRAWS_AT_ONCE = 32_768  # decoder rows of one evaluation
 class VAE(Training):
     """Variational autoencoder with a full or diagonal Gaussian posterior.
 
-    ``z ~ N(0, I)``, ``x | z`` by a decoder net, ``q(z | x)`` by an encoder net; both are trained on the ELBO (Kingma and
-    Welling, arXiv 1312.6114; Rezende, Mohamed and Wierstra, arXiv 1401.4082).
+    ``z ~ N(0, I)``, ``x | z`` by a decoder net, ``q(z | x)`` by an encoder net; both are trained on the ELBO
+    (Kingma and Welling, arXiv 1312.6114; Rezende, Mohamed and Wierstra, arXiv 1401.4082).
 
     Parameters
     ----------
@@ -62,13 +61,14 @@ class VAE(Training):
     batch_size, epochs : int
     dtype : {"float32", "float64"}
     key : key
-        Everything random follows from it; see :func:`reparam.random.as_key`.
+        Everything random follows from it; see :func:`reparam.random.as_key`. A fit has the same bits at any number of
+        our threads, for one number of BLAS's: the order in which BLAS sums a large product depends on that.
 
     Attributes
     ----------
     history_ : dict of ndarray
-        ``step``, ``epoch``, ``elbo`` (mean per row over the epoch's minibatches) and ``validation_elbo`` (NaN without
-        validation data), one float64 entry an epoch.
+        ``step``, ``epoch``, ``elbo`` (mean per row over the epoch's minibatches, the KL term times ``kl_weight``) and
+        ``validation_elbo`` (the ELBO itself; NaN without validation data), one float64 entry an epoch.
     noise_scale_ : float
         Of the Gaussian likelihood.
 
@@ -98,11 +98,14 @@ class VAE(Training):
         key: Any = 0,
     ) -> None:
         self.latent_dim = as_int("VAE: latent_dim", latent_dim, 1)
+        if not np.iterable(hidden):
+            raise TypeError(f"VAE: hidden must be a sequence of integers >= 1, got {hidden!r}")
         self.hidden = tuple(as_int("VAE: hidden", n, 1) for n in hidden)
         self.covariance_type = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         self.likelihood = as_choice("VAE: likelihood", likelihood, ("gaussian", "bernoulli", "binomial"))
         self._likelihood = make_likelihood(likelihood, total_count, noise_scale)
-        self.total_count, self.noise_scale = total_count, noise_scale
+        self.total_count = None if total_count is None else int(total_count)
+        self.noise_scale = None if noise_scale is None else float(noise_scale)
         self.activation = as_choice("VAE: activation", activation, ACTIVATIONS)
         self.estimator = as_choice("VAE: estimator", estimator, ESTIMATORS)
         self.num_samples = as_int("VAE: num_samples", num_samples, 1)
@@ -110,24 +113,20 @@ class VAE(Training):
         self.lr = lr if callable(lr) else as_float("VAE: lr", lr, 0)
         self.batch_size = as_int("VAE: batch_size", batch_size, 1)
         self.epochs = as_int("VAE: epochs", epochs, 1)
-        self.dtype = str(np.dtype(dtype))
-        if np.dtype(dtype) not in FLOATS:
-            raise TypeError(f"VAE: dtype must be float32 or float64, got {self.dtype}")
+        self.dtype = as_dtype("VAE: dtype", dtype)
         self.key = rp_random.as_key(key)
         self._optimizer: Adam | None = None
 
-    @classmethod
-    def argument_names(cls) -> tuple[str, ...]:
-        """Names of the constructor's arguments."""
-        return tuple(n for n in inspect.signature(cls.__init__).parameters if n != "self")
-
-    def _build(self, data_dim: int) -> None:
-        """Nets over one flat buffer: encoder, decoder, theta of the likelihood."""
+    def _build(self, data_dim: int, count: int | None = None) -> None:
+        """Nets over one flat buffer: encoder, decoder, theta of the likelihood; a file tells its ``count``."""
         self._head = GaussianHead(self.latent_dim, self.covariance_type)
         wide = (data_dim, *self.hidden, self._head.features)
         narrow = (self.latent_dim, *reversed(self.hidden), data_dim)
         n_encoder, n_decoder = MLP.count(wide), MLP.count(narrow)
-        self._params = np.zeros(n_encoder + n_decoder + self._likelihood.theta_size, self.dtype)
+        size = n_encoder + n_decoder + self._likelihood.theta_size
+        if count is not None and count != size:
+            raise ValueError(f"this model has {size} parameters, the file has {count}")
+        self._params = np.zeros(size, self.dtype)
         self._grads = np.zeros_like(self._params)
         cut = np.cumsum([n_encoder, n_decoder])
         key = purpose_key(self.key, INIT, 0)
@@ -153,27 +152,28 @@ class VAE(Training):
         self._check_fitted()
         if observed is None:
             return self._likelihood.prepare(self._data(x, data_dim=len(self._mean)), None)
-        array = np.asarray(x)
+        array = as_real("VAE: x", x)
         mask = as_mask("VAE: observed", observed, array.shape, self.dtype)
         seen = np.where(mask == 1, array, 0)  # an unobserved entry may hold anything, NaN too
         return self._likelihood.prepare(self._data(seen, data_dim=len(self._mean)), mask)
 
     def _encode(self, data: Prepared, grads: Array | None = None) -> tuple[Any, Any]:
-        """q(z | x), and the pullback of its gradient to the encoder; unobserved entries are put at their training mean."""
+        """q(z | x), and the pullback of its gradient to the encoder; unobserved entries take their training mean."""
         x = data.x if data.mask is None else data.x + (1 - data.mask) * self._mean
         features, backprop = self._encoder(self._likelihood.scale_input(x), grads)
         q, pullback = self._head(features)
         return q, lambda grad: backprop(pullback(grad), input_gradient=False)
 
     def _joint(self, data: Prepared, *, kl_weight: float = 1.0, learn: bool = False) -> Any:
-        """``log p(x | z)/kl_weight + log p(z)`` as :func:`reparam.elbo` takes it; ``learn`` collects theta's gradient too."""
+        """``log p(x | z)/kl_weight + log p(z)`` for :func:`reparam.elbo`; ``learn`` collects theta's gradient too."""
         weight = np.asarray(1 / kl_weight, self.dtype)
 
         def log_joint(value: Array) -> tuple[Array, Any]:
             output, backprop = self._decoder(value, self._decoder_grads if learn else None)
             log_likelihood, pullback = self._likelihood.log_prob(output, data, self._theta)
             squares = np.einsum("...i,...i->...", value, value)
-            prior = np.asarray(-0.5, value.dtype) * (squares + np.asarray(value.shape[-1] * np.log(2 * np.pi), value.dtype))
+            log_2pi = np.asarray(value.shape[-1] * np.log(2 * np.pi), value.dtype)
+            prior = np.asarray(-0.5, value.dtype) * (squares + log_2pi)
 
             def pull(weights: Array) -> Array:
                 ct_output, ct_theta = pullback(weights * weight)
@@ -212,7 +212,7 @@ class VAE(Training):
         observed : array of 0 and 1, optional
             Which entries were seen.
         refine : int
-            Steps of natural-gradient ascent on each row's own ELBO from the encoder's q, theta fixed; about 100 suffice.
+            Steps of natural-gradient ascent on each row's own ELBO from the encoder's q, theta fixed; 100 suffice.
         covariance_type : {"full", "diag"}, optional
             That of the model by default.
 
@@ -222,7 +222,8 @@ class VAE(Training):
             Batch shape ``(n,)``.
         """
         steps = as_int("VAE: refine", refine)
-        kind = as_choice("VAE: covariance_type", covariance_type or self.covariance_type, ("full", "diag"))
+        covariance_type = self.covariance_type if covariance_type is None else covariance_type
+        kind = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         data = self._prepared(x, observed)
         q = convert(self._encode(data)[0], kind)
         return refine_rows(q, self._joint(data), steps=steps, key=purpose_key(self.key, EVALUATION, 2**32))
@@ -261,12 +262,7 @@ class VAE(Training):
 
     def _output(self, z: Any) -> Array:
         self._check_fitted()
-        array = np.asarray(z)
-        if array.dtype.kind not in "fiu":
-            raise TypeError(f"VAE: z must hold real numbers, got {array.dtype}")
-        if array.ndim < 1 or array.shape[-1] != self.latent_dim:
-            raise ValueError(f"VAE: z must have shape (..., {self.latent_dim}), got {array.shape}")
-        return self._decoder(np.ascontiguousarray(array, self.dtype))[0]
+        return self._decoder(as_latent("VAE: z", z, self.dtype, self.latent_dim))[0]
 
     def decode(self, z: Any) -> Array:
         """Mean of x given z, shape (..., data_dim)."""
@@ -295,4 +291,3 @@ class VAE(Training):
         if self.likelihood != "gaussian":
             raise AttributeError(f"noise_scale_ belongs to likelihood='gaussian', this model has {self.likelihood!r}")
         return self._likelihood.sigma(self._theta)  # type: ignore[union-attr]
-
