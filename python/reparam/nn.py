@@ -105,7 +105,9 @@ class MLP:
             at += (n_in + 1) * n_out
         return views
 
-    def __call__(self, x: Array, grads: Array | None = None) -> tuple[Array, Callable[..., tuple[Array | None, Array]]]:
+    def __call__(
+        self, x: Array, grads: Array | None = None
+    ) -> tuple[Array, Callable[..., tuple[Array | None, Array | None]]]:
         """Apply the net.
 
         Parameters
@@ -118,7 +120,8 @@ class MLP:
         -------
         y : array, shape (..., out)
         backprop : callable
-            ``backprop(ct_y, input_gradient=True)`` gives ``(ct_x, grads)``; ``ct_x`` is None if it was not asked for.
+            ``backprop(ct_y, input_gradient=True, parameter_gradient=True)`` gives ``(ct_x, grads)``; None stands for
+            one that was not asked for, and is not computed.
         """
         _check_array("MLP: x", x, self.dtype)
         _check_last_dim("MLP: x", x, self.sizes[0])
@@ -137,20 +140,23 @@ class MLP:
             else:
                 rows = ops.bias_activation(product, self.views[f"bias{k}"], activation=self.activation)
 
-        def backprop(ct_y: Array, input_gradient: bool = True) -> tuple[Array | None, Array]:
+        def backprop(
+            ct_y: Array, input_gradient: bool = True, parameter_gradient: bool = True
+        ) -> tuple[Array | None, Array | None]:
             _check_array("MLP: ct_y", ct_y, self.dtype, y_shape)
-            flat = np.empty_like(self.params) if grads is None else grads
-            out = self.split(flat)
+            flat = grads if grads is not None or not parameter_gradient else np.empty_like(self.params)
+            out = self.split(flat) if flat is not None and parameter_gradient else None
             ct = np.ascontiguousarray(ct_y).reshape(-1, self.sizes[-1])  # never written: the last layer is linear
             for k in range(last, -1, -1):
                 if k < last:
                     operands = (products[k], self.views[f"bias{k}"], ct)
                     ops.bias_activation.vjp(*operands, activation=self.activation, sums=(ct, None))
-                np.sum(ct, axis=0, out=out[f"bias{k}"])
-                np.matmul(inputs[k].T, ct, out=out[f"weight{k}"])
+                if out is not None:
+                    np.sum(ct, axis=0, out=out[f"bias{k}"])
+                    np.matmul(inputs[k].T, ct, out=out[f"weight{k}"])
                 if k or input_gradient:
                     ct = ct @ self.views[f"weight{k}"].T
-            return (ct.reshape(x.shape) if input_gradient else None), flat
+            return (ct.reshape(x.shape) if input_gradient else None), flat if parameter_gradient else None
 
         return rows.reshape(y_shape), backprop
 

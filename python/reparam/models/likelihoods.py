@@ -115,15 +115,17 @@ class Gaussian:
 
     def log_prob(self, output: Array, data: Prepared, theta: Array) -> tuple[Array, Pullback]:
         """Log p(x | output) of shape (S, B), and its pullback."""
-        sigma, observed = self.sigma(theta), data.total[:, 0]
+        log_sigma = math.log(self.fixed) if self.fixed is not None else float(theta[0])
+        precision = np.asarray(math.exp(min(-2 * log_sigma, 700)), output.dtype)  # inf in float32, never an error
+        observed = data.total[:, 0]
         residual = data.x - output
         if data.mask is not None:
             residual *= data.mask
-        squares = np.einsum("...i,...i->...", residual, residual) * np.asarray(1 / sigma**2, output.dtype)
-        log_prob = np.asarray(-0.5, output.dtype) * squares - observed * np.asarray(math.log(sigma), output.dtype)
+        squares = np.einsum("...i,...i->...", residual, residual) * precision
+        log_prob = np.asarray(-0.5, output.dtype) * squares - observed * np.asarray(log_sigma, output.dtype)
 
         def pullback(weights: Array) -> tuple[Array, Array]:
-            ct_output = residual * (weights * np.asarray(1 / sigma**2, output.dtype))[..., None]
+            ct_output = residual * (weights * precision)[..., None]
             ct_log_sigma = np.sum(weights * (squares - observed), dtype=np.float64)
             return ct_output, np.array([ct_log_sigma])[: self.theta_size]
 

@@ -28,6 +28,11 @@ ROWS_AT_ONCE = 1024  # rows of one evaluation
 DRAWS_AT_ONCE = 32_768  # decoder rows of one evaluation
 
 
+def _chunks(n: int, size: int) -> Any:
+    """Slices of n rows with the rows' numbers."""
+    return ((slice(k, k + size), np.arange(k, min(k + size, n))) for k in range(0, n, size))
+
+
 class VAE(Training):
     """Variational autoencoder with a full or diagonal Gaussian posterior.
 
@@ -179,7 +184,7 @@ class VAE(Training):
                 ct_output, ct_theta = pullback(weights * weight)
                 if learn:
                     self._theta_grads[...] = ct_theta
-                ct_value, _ = backprop(ct_output)
+                ct_value, _ = backprop(ct_output, parameter_gradient=learn)
                 result: Array = ct_value - weights[..., None] * value
                 return result
 
@@ -226,7 +231,11 @@ class VAE(Training):
         kind = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         data = self._prepared(x, observed)
         q = convert(self._encode(data)[0], kind)
-        return refine_rows(q, self._joint(data), steps=steps, key=purpose_key(self.key, EVALUATION, 2**32))
+        key, parts = purpose_key(self.key, EVALUATION, 2**32), []
+        for rows, index in _chunks(len(data.x), ROWS_AT_ONCE):
+            part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))
+            parts.append(refine_rows(part, joint, steps=steps, key=key, index=index))
+        return type(q).trusted(np.concatenate([p.loc for p in parts]), np.concatenate([p._scale for p in parts]))
 
     def elbo(self, x: Any, *, key: Any, num_samples: int | None = None) -> Array:
         """The ELBO of each row, shape (n,); row i draws from noise stream i."""
@@ -236,11 +245,8 @@ class VAE(Training):
 
     def _estimates(self, data: Prepared, key: int, draws: int) -> Any:
         """ELBO estimates of chunks of rows, without gradients."""
-        chunk = max(1, min(ROWS_AT_ONCE, DRAWS_AT_ONCE // draws))
-        for start in range(0, len(data.x), chunk):
-            rows = slice(start, min(start + chunk, len(data.x)))
+        for rows, index in _chunks(len(data.x), max(1, min(ROWS_AT_ONCE, DRAWS_AT_ONCE // draws))):
             part = data.rows(rows)
-            index = np.arange(rows.start, rows.stop)
             yield elbo(self._encode(part)[0], self._joint(part), key=key, num_samples=draws, index=index, grad=False)
 
     def log_likelihood(self, x: Any, *, num_samples: int = 1000, key: Any) -> Array:
