@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """reparam: thousands of small Gaussians at once.
 
-Cholesky factors, densities, ELBOs and their exact gradients for batches of small Gaussians. ``import reparam as rp``; ops stand
-here, random numbers in ``rp.random``, targets in ``rp.targets``, nets in ``rp.nn``, the optimizer in ``rp.optim``.
+Cholesky factors, densities, ELBOs and their exact gradients for batches of small Gaussians. ``import reparam as rp``;
+ops stand here, random numbers in ``rp.random``, targets in ``rp.targets``, nets in ``rp.nn``, the optimizer in
+``rp.optim``, figures in ``rp.plot``.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import random, targets
 from ._check import CheckpointError, NotPositiveDefiniteError
@@ -19,21 +20,24 @@ from .elbo import ELBOEstimate, elbo
 from .ops import *  # noqa: F403
 from .ops import __all__ as _op_names
 
+if TYPE_CHECKING:
+    from . import inference, models, nn, optim, plot
+    from .cli import show_config
+    from .inference.maximize_elbo import maximize_elbo
+    from .models import VAE
+
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
 _LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
-_LAZY_NAMES = {
-    "maximize_elbo": "inference",
-    "VAE": "models",
-    "show_config": "cli",
-}
-_NOT_PUBLIC = {"bits", "normal"}  # the raw ops; rp.random has the functions that people call
+_LAZY_NAMES = {"VAE": "models", "maximize_elbo": "inference", "show_config": "cli"}
+_NOT_PUBLIC = ("bits", "normal")  # the raw ops; rp.random has the functions that people call
 for _name in _NOT_PUBLIC:
     del globals()[_name]
 
 __all__ = [
     "OPS",
+    "VAE",
     "CheckpointError",
     "ELBOEstimate",
     "MultivariateNormal",
@@ -42,17 +46,19 @@ __all__ = [
     "backend",
     "backends",
     "elbo",
-    "kl_divergence",
-    "set_num_threads",
-    *(n for n in _op_names if n not in _NOT_PUBLIC),
-    *_LAZY_NAMES,
     "inference",
+    "kl_divergence",
+    "maximize_elbo",
     "models",
     "nn",
     "optim",
+    "plot",
     "random",
+    "set_num_threads",
+    "show_config",
     "targets",
 ]
+__all__ += [name for name in _op_names if name not in _NOT_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

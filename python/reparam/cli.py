@@ -7,6 +7,7 @@ package shows a traceback.
 
 import argparse
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -26,6 +27,8 @@ from ._settings import current_backend, get_num_threads
 __all__ = ["main", "show_config"]
 
 OPTIONAL = ("scikit-learn", "matplotlib", "tqdm")
+#: What the demo's summary says of where it ran: nothing that names a folder or a host.
+ABOUT = ("reparam", "python", "numpy", "extras", "platform", "compiler", "backend", "threads")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,10 +38,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _check_environment() -> None:
-    """Settings that the library reads at its first call are the user's too."""
+    """Settings of the environment are the user's too, also those that this command would not read."""
     try:
         current_backend()
         get_num_threads()
+        if native.available():
+            with rp.backend("native"):  # reads REPARAM_ISA
+                pass
     except ValueError as error:
         raise demo.UsageError(str(error)) from error
 
@@ -63,9 +69,16 @@ def _positive(text: str) -> int:
     return number
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got ''")
+    return Path(text)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
-    wanted = {name: getattr(arguments, name) for name in ("key", "epochs", "refine", "progress")}
-    return demo.run(demo.Settings(out=Path(arguments.out), **wanted))
+    wanted = {name: getattr(arguments, name) for name in ("out", "key", "epochs", "refine", "progress")}
+    about = collect()
+    return demo.run(demo.Settings(**wanted), {name: about[name] for name in ABOUT})
 
 
 def _version_of(distribution: str) -> str | None:
@@ -82,17 +95,16 @@ def collect() -> dict[str, Any]:
     -------
     dict
     """
-    core = native._core
     return {
         "reparam": rp.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "compiler": None if core is None else core.compiler,
+        "compiler": native.compiler(),
         "backend": current_backend(),
         "backends": list(rp.backends()),
         "threads": get_num_threads(),
-        "ops": len(rp.OPS),
+        "ops": {op.name: op.signature for op in rp.OPS.values()},
         "extras": {name: _version_of(name) for name in OPTIONAL},
         "environment": {name: value for name, value in os.environ.items() if name.startswith("REPARAM_")},
     }
@@ -100,7 +112,8 @@ def collect() -> dict[str, Any]:
 
 def show_config() -> None:
     """Print versions, backends, instruction sets, threads and settings."""
-    for name, value in collect().items():
+    config = collect()
+    for name, value in {**config, "ops": len(config["ops"])}.items():
         if isinstance(value, dict):
             shown = ", ".join(f"{k} {'missing' if v is None else v}" for k, v in value.items()) or "none set"
         elif isinstance(value, list):
@@ -123,41 +136,68 @@ def _selftest(_: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="reparam", description="Thousands of small Gaussians at once.")
+    exact: dict[str, Any] = {"allow_abbrev": False}
+    parser = _Parser(prog="reparam", description="Thousands of small Gaussians at once.", **exact)
     parser.add_argument("--version", action="version", version=f"reparam {rp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    job = commands.add_parser("demo", help="train a VAE on handwritten digits, infer hidden halves, draw it")
+    job = commands.add_parser("demo", help="train a VAE on handwritten digits, infer hidden halves, draw it", **exact)
     job.add_argument(
-        "--out", default="reparam-demo", metavar="DIR", help="folder of what it writes (default reparam-demo)"
+        "--out",
+        type=_folder,
+        default="reparam-demo",
+        metavar="DIR",
+        help="folder of what it writes, replacing what an earlier run wrote (default %(default)s)",
     )
     job.add_argument(
         "--key",
         type=_key,
-        default=0,
+        default=demo.Settings.key,
         metavar="K",
-        help="random key: the same key, the same numbers (default 0)",
+        help="random key, the same key gives the same numbers (default %(default)s)",
     )
     job.add_argument(
-        "--epochs", type=_positive, default=400, metavar="N", help="passes over the images (default 400)"
+        "--epochs",
+        type=_positive,
+        default=demo.Settings.epochs,
+        metavar="N",
+        help="passes over the images (default %(default)s)",
     )
     job.add_argument(
         "--refine",
         type=_positive,
-        default=100,
+        default=demo.Settings.refine,
         metavar="N",
-        help="inference steps for hidden halves (default 100)",
+        help="inference steps for the hidden halves (default %(default)s)",
     )
     job.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
     job.set_defaults(run=_demo)
 
-    info = commands.add_parser("info", help="versions, backends, instruction sets, threads")
+    info = commands.add_parser("info", help="versions, backends, instruction sets, threads", **exact)
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info)
 
-    test = commands.add_parser("selftest", help="golden numbers on every backend and instruction set")
+    test = commands.add_parser("selftest", help="golden numbers on every backend and instruction set", **exact)
     test.set_defaults(run=_selftest)
     return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as leaving:  # help, the version, or a usage error that has been told
+        return int(leaving.code or 0)
+    _check_environment()
+    code: int = arguments.run(arguments)
+    return code
+
+
+def _abandon_output() -> None:
+    """Send what stdout still holds nowhere, if it cannot be written: Python would try again at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,20 +211,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 for success, 1 for a failed check, 2 for a user's error.
+        0 for success, 1 for a failed check, 2 for a user's error, 130 after Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    if sys.stdout is None:  # closed before we came
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (stays open as long as the process)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:
-        _check_environment()
-        code: int = arguments.run(arguments)
+        code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, such as `head`, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return 1
     except KeyboardInterrupt:
         print("reparam: interrupted", file=sys.stderr)
         return 130
     except (demo.UsageError, rp.CheckpointError, OSError) as error:
         print(f"reparam: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _abandon_output()
         return 2
     return code

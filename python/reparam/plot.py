@@ -15,37 +15,41 @@ if TYPE_CHECKING:
 
 __all__ = ["COLORS", "STYLE", "digit_grid", "elbo_curve", "latent_map", "posterior_ellipses"]
 
+Array = NDArray[Any]
+
 #: One colour per meaning, the same in every panel.
 COLORS = {
     "full": "#1f5fa8",
     "diag": "#d9661f",
-    "train": "#8a94a0",
-    "held_out": "#1f5fa8",
-    "bound": "#2e8b57",
-    "hidden": "#d5e3f2",
+    "train": "#a3abb4",
+    "held_out": "#20262d",
+    "hidden": "#d9e2ec",
     "ink": "#20262d",
+    "quiet": "#6b747e",
 }
 
 #: rcParams of a light, quiet page; use as ``with matplotlib.rc_context(rp.plot.STYLE)``.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "axes.edgecolor": "#9aa3ad",
-    "axes.labelcolor": COLORS["ink"],
+    "axes.labelcolor": COLORS["quiet"],
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
-    "axes.labelsize": 11,
+    "axes.titlepad": 8,
+    "axes.labelsize": 10,
     "font.size": 11,
+    "legend.fontsize": 10,
     "legend.frameon": False,
     "text.color": COLORS["ink"],
-    "xtick.color": "#5b646e",
-    "ytick.color": "#5b646e",
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
+    "xtick.color": COLORS["quiet"],
+    "ytick.color": COLORS["quiet"],
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
 }
 
 #: Ten light hues for ten classes, apart from the colours of the two covariance types.
@@ -62,65 +66,82 @@ def _axes(ax: "Axes | None") -> "Axes":
     return plt.subplots()[1]
 
 
+def _real(name: str, value: ArrayLike, *shapes: tuple[str | int, ...], hidden: bool = False) -> Array:
+    """`value` in float64: not empty, of one of these shapes, and finite (or NaN too, where pixels may be `hidden`).
+
+    A letter in a shape stands for any size.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+    fits = any(
+        len(shape) == array.ndim and all(n == m or isinstance(n, str) for n, m in zip(shape, array.shape, strict=True))
+        for shape in shapes
+    )
+    if not fits:
+        wanted = " or ".join("(" + ", ".join(map(str, s)) + ("," if len(s) == 1 else "") + ")" for s in shapes)
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+    if not array.size:
+        raise ValueError(f"{name} is empty: it has shape {array.shape}")
+    array = array.astype(np.float64)
+    if np.isinf(array).any() or (not hidden and np.isnan(array).any()):
+        raise ValueError(f"{name} must be finite{' or NaN' if hidden else ''} everywhere")
+    return array
+
+
+def _pair(dims: Sequence[int], size: int) -> list[int]:
+    """Two coordinates out of `size`."""
+    pair = [int(k) for k in dims]
+    if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= k < size for k in pair):
+        raise ValueError(f"dims must be two different coordinates in 0..{size - 1}, got {tuple(dims)}")
+    return pair
+
+
 def elbo_curve(
-    history: Mapping[str, ArrayLike],
-    *,
-    log_likelihood: float | None = None,
-    ax: "Axes | None" = None,
+    history: Mapping[str, ArrayLike], *, log_likelihood: float | None = None, ax: "Axes | None" = None
 ) -> "Axes":
     """Draw the training and held-out ELBO over the epochs.
 
     Parameters
     ----------
     history : mapping
-        A model's ``history_``: ``epoch``, ``elbo`` and, where there was one, ``validation_elbo``.
+        A model's ``history_``: ``epoch``, ``elbo`` and, where there was validation data, ``validation_elbo``.
     log_likelihood : float, optional
-        A held-out log-likelihood, drawn as a level above the bound.
+        An estimate of the held-out log-likelihood, drawn as a level: what the held-out ELBO is a bound of.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The range of its y axis leaves out the first twentieth of the epochs, which would flatten the rest.
     """
+    missing = [name for name in ("epoch", "elbo") if name not in history]
+    if missing:
+        raise ValueError(f"history must have the entries epoch and elbo, it lacks {' and '.join(missing)}")
+    epoch = _real("history['epoch']", history["epoch"], ("n",)) + 1
+    curves = [("training", COLORS["train"], _real("history['elbo']", history["elbo"], epoch.shape))]
+    if np.isfinite(np.asarray(history.get("validation_elbo", np.nan))).any():  # all NaN: no validation data
+        held_out = _real("history['validation_elbo']", history["validation_elbo"], epoch.shape)
+        curves.append(("held out", COLORS["held_out"], held_out))
+    level = None if log_likelihood is None else float(_real("log_likelihood", log_likelihood, ()))
     ax = _axes(ax)
-    epoch = np.asarray(history["epoch"], dtype=np.float64)
-    train = np.asarray(history["elbo"], dtype=np.float64)
-    held_out = np.asarray(history.get("validation_elbo", np.empty(0)), dtype=np.float64)
-    ax.plot(epoch, train, color=COLORS["train"], linewidth=1.4, label="training")
-    shown = [train[len(train) // 20 :]]
-    if held_out.shape == epoch.shape and np.isfinite(held_out).any():
-        ax.plot(epoch, held_out, color=COLORS["held_out"], linewidth=1.8, label="held out")
-        shown.append(held_out[len(held_out) // 20 :])
-    if log_likelihood is not None:
-        ax.axhline(
-            log_likelihood,
-            color=COLORS["bound"],
-            linewidth=1.2,
-            linestyle=(0, (5, 3)),
-            label="held-out log p(x)",
-        )
-        shown.append(np.array([log_likelihood]))
-    finite = np.concatenate(shown)
-    finite = finite[np.isfinite(finite)]
-    if finite.size and (finite.max() > finite.min()):
-        margin = 0.06 * (finite.max() - finite.min())
-        ax.set_ylim(finite.min() - margin, finite.max() + margin)
-    ax.set(xlabel="epoch", ylabel="ELBO, nats per image")
+    for label, color, curve in curves:
+        ax.plot(epoch, curve, color=color, linewidth=1.5, label=label, marker="o" if len(epoch) == 1 else None)
+    shown = [curve[len(curve) // 20 :] for *_, curve in curves]
+    if level is not None:
+        style: dict[str, Any] = {"color": COLORS["held_out"], "linewidth": 1.1, "linestyle": (0, (4, 3))}
+        ax.axhline(level, label="log-likelihood, held out", **style)
+        shown.append(np.array([level]))
+    low, high = (float(bound(np.concatenate(shown))) for bound in (np.min, np.max))
+    margin = 0.06 * (high - low) or 1.0
+    ax.set_ylim(low - margin, high + margin)
+    ax.set(xlabel="epoch", ylabel="ELBO, nats per row")
     ax.legend(loc="lower right")
     return ax
 
 
-def _ellipses(loc: NDArray[np.float64], rows: NDArray[np.float64], mass: float) -> NDArray[np.float64]:
-    """Outlines ``[B, 73, 2]`` that hold `mass` of N(loc, rows rows^T), rows ``[B, 2, d]``."""
-    covariance = rows @ np.swapaxes(rows, -1, -2)
-    factor = np.linalg.cholesky(covariance)
-    angle = np.linspace(0.0, 2.0 * np.pi, 73)
-    circle = np.sqrt(-2.0 * np.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
-    return np.asarray(np.swapaxes(loc[..., None] + factor @ circle, -1, -2))
-
-
-def posterior_ellipses(  # noqa: PLR0913  (a public signature: all but two are keywords)
+def posterior_ellipses(
     loc: ArrayLike,
     scale_tril: ArrayLike,
     *,
@@ -131,18 +152,21 @@ def posterior_ellipses(  # noqa: PLR0913  (a public signature: all but two are k
     ax: "Axes | None" = None,
     **style: Any,
 ) -> "Axes":
-    """Draw the ellipse of each Gaussian's marginal over two coordinates.
+    """Draw for each Gaussian the ellipse that holds `mass` of its marginal over two coordinates.
+
+    Its half axes are ``sqrt(-2 log(1 - mass))`` times the standard deviations along the principal axes of the marginal:
+    2.146 for the default of 90 %, 1 for ``mass = 1 - exp(-1/2) = 0.393``.
 
     Parameters
     ----------
-    loc : array_like of shape (B, d)
+    loc : array_like of shape (B, d) or (d,)
         Means.
-    scale_tril : array_like of shape (B, d, d) or (B, d)
+    scale_tril : array_like of shape (B, d, d) or (B, d); (d, d) or (d,) for one Gaussian
         Lower factors, or the standard deviations of diagonal Gaussians.
     dims : pair of int
         The two coordinates.
     mass : float
-        The share of the marginal's probability inside the ellipse.
+        The share of the marginal's probability inside the ellipse, in (0, 1).
     color, label : str
         Colour of the lines, and their entry in the legend.
     ax : matplotlib.axes.Axes, optional
@@ -153,24 +177,28 @@ def posterior_ellipses(  # noqa: PLR0913  (a public signature: all but two are k
     Returns
     -------
     matplotlib.axes.Axes
+        With one line per Gaussian.
     """
+    means = np.atleast_2d(_real("loc", loc, ("B", "d"), ("d",)))
+    batch = np.shape(loc)
+    scale = _real("scale_tril", scale_tril, (*batch, batch[-1]), batch)
+    if scale.ndim == len(batch):
+        scale = scale[..., None] * np.eye(batch[-1])
+    pair = _pair(dims, batch[-1])
+    if not 0 < mass < 1:
+        raise ValueError(f"mass must be in (0, 1), got {mass}")
+    rows = np.tril(scale).reshape(-1, batch[-1], batch[-1])[:, pair]
+    axes, deviations, _ = np.linalg.svd(rows, full_matrices=False)  # covariance = axes deviations^2 axes^T
+    angle = np.linspace(0.0, 2.0 * np.pi, 73)
+    circle = np.sqrt(-2.0 * np.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
     ax = _axes(ax)
-    means, scale = np.asarray(loc, dtype=np.float64), np.asarray(scale_tril, dtype=np.float64)
-    if scale.ndim == means.ndim:
-        scale = scale[..., None] * np.eye(scale.shape[-1])
-    pair = list(dims)
-    outlines = _ellipses(means[..., pair], scale[..., pair, :], mass)
-    for k, outline in enumerate(outlines.reshape(-1, *outlines.shape[-2:])):
-        ax.plot(*outline.T, color=color, label=label if k == 0 else None, **style)
+    for k, outline in enumerate(means[:, pair, None] + (axes * deviations[:, None, :]) @ circle):
+        ax.plot(*outline, color=color, label=label if k == 0 else None, **style)
     return ax
 
 
 def latent_map(
-    value: ArrayLike,
-    labels: ArrayLike,
-    *,
-    dims: Sequence[int] = (0, 1),
-    ax: "Axes | None" = None,
+    value: ArrayLike, labels: ArrayLike, *, dims: Sequence[int] = (0, 1), ax: "Axes | None" = None
 ) -> "Axes":
     """Draw points of the latent space over two coordinates, one light colour per class.
 
@@ -179,7 +207,7 @@ def latent_map(
     value : array_like of shape (n, d)
         Latent points, for instance posterior means.
     labels : array_like of shape (n,)
-        The class of each.
+        The class of each: numbers or names.
     dims : pair of int
         The two coordinates.
     ax : matplotlib.axes.Axes, optional
@@ -188,40 +216,47 @@ def latent_map(
     Returns
     -------
     matplotlib.axes.Axes
+        With one collection of points per class, in the order of the sorted classes.
     """
-    ax = _axes(ax)
-    points = np.asarray(value, dtype=np.float64)[:, list(dims)]
+    points = _real("value", value, ("n", "d"))
     classes = np.asarray(labels)
+    if classes.shape != points.shape[:1]:
+        raise ValueError(f"labels must have shape ({len(points)},), got {classes.shape}")
+    pair = _pair(dims, points.shape[1])
+    ax = _axes(ax)
     names = np.unique(classes)
-    for k, name in enumerate(names):
-        x, y = points[classes == name].T
-        color = CLASS_COLORS[k % len(CLASS_COLORS)]
-        ax.scatter(x, y, s=11, color=color, alpha=0.75, linewidths=0, zorder=1)
-        ax.text(
-            0.99 - 0.035 * (len(names) - 1 - k),
-            0.015,
-            str(name),
-            transform=ax.transAxes,
-            ha="right",
-            va="bottom",
-            fontsize=12,
-            fontweight="bold",
-            color=color,
-        )
+    colors = [CLASS_COLORS[k % len(CLASS_COLORS)] for k in range(len(names))]
+    style: dict[str, Any] = {"s": 9, "alpha": 0.7, "linewidths": 0, "zorder": 1}
+    drawn = [
+        ax.scatter(*points[classes == name][:, pair].T, color=color, **style)
+        for name, color in zip(names, colors, strict=True)
+    ]
+    legend = ax.legend(
+        drawn,
+        [str(name) for name in names],
+        loc="center right",
+        ncols=-(-len(names) // 20),
+        labelcolor=colors,
+        prop={"weight": "bold", "size": 11},
+        handlelength=0.0,
+        handletextpad=0.0,
+        labelspacing=0.3,
+        borderaxespad=0.0,
+        scatterpoints=0,
+    )
+    ax.add_artist(legend)  # so that another legend does not take its place
     ax.set_aspect("equal", adjustable="datalim")
-    ax.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")
+    ax.set(xlabel=f"z[{pair[0]}]", ylabel=f"z[{pair[1]}]")
     return ax
 
 
-def digit_grid(
-    images: ArrayLike, *, gap: int = 1, vmax: float | None = None, ax: "Axes | None" = None
-) -> "Axes":
-    """Draw a table of small grey images, dark on white; NaN pixels are shown as hidden.
+def digit_grid(images: ArrayLike, *, gap: int = 1, vmax: float | None = None, ax: "Axes | None" = None) -> "Axes":
+    """Draw a table of small grey images, dark on white; NaN pixels, the hidden ones, are tinted.
 
     Parameters
     ----------
     images : array_like of shape (rows, columns, height, width)
-        The images; an image that is NaN throughout its pixels is left out as one tinted square.
+        The images.
     gap : int
         Pixels between two images.
     vmax : float, optional
@@ -233,21 +268,19 @@ def digit_grid(
     -------
     matplotlib.axes.Axes
     """
-    ax = _axes(ax)
+    table = _real("images", images, ("rows", "columns", "height", "width"), hidden=True)
+    if gap < 0:
+        raise ValueError(f"gap must be >= 0, got {gap}")
     from matplotlib import colormaps  # noqa: PLC0415
 
-    table = np.asarray(images, dtype=np.float64)
     rows, columns, height, width = table.shape
-    canvas = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap))
-    for r in range(rows):
-        for c in range(columns):
-            top, left = r * (height + gap), c * (width + gap)
-            canvas[top : top + height, left : left + width] = table[r, c]
+    padded = np.zeros((rows, height + gap, columns, width + gap))
+    padded[:, :height, :, :width] = table.swapaxes(1, 2)
+    canvas = padded.reshape(rows * (height + gap), -1)[: rows * (height + gap) - gap, : columns * (width + gap) - gap]
+    limit = np.max(table, initial=0.0, where=~np.isnan(table)) if vmax is None else vmax
+    ax = _axes(ax)
     greys = colormaps["Greys"].with_extremes(bad=COLORS["hidden"])
-    limit = float(np.nanmax(table)) if vmax is None else vmax
-    ax.imshow(canvas, cmap=greys, vmin=0.0, vmax=limit, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.imshow(canvas, cmap=greys, vmin=0.0, vmax=float(limit) or 1.0, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     return ax

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""``reparam selftest``: numbers worked out beforehand, against every backend and instruction set of this machine."""
+"""``reparam selftest``: every backend and instruction set of this machine, held against numbers worked out beforehand.
+
+Then every op and vjp is held against its definition, on vectors of events and a tail.
+"""
 
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,8 +30,15 @@ POSTERIOR_LOC = [-0.643620364550597109, 0.597108736643620365]
 POSTERIOR_SCALE_TRIL = [[0.469697737701610943, 0.0], [-0.0240870634718774842, 0.339683110243378725]]
 # (key, stream, first word) of four consecutive words
 BLOCKS = [
-    (0, 0, 0), (0, 0, 4), (0, 0, 4 << 32), (0, 0, 4 * 0xFFFFFFFF), (0, 1, 0), (0, 1 << 32, 0), (1, 0, 0), (1 << 32, 0, 0),
+    (0, 0, 0), (0, 0, 4), (0, 0, 4 << 32), (0, 0, 4 * 0xFFFFFFFF),
+    (0, 1, 0), (0, 1 << 32, 0), (1, 0, 0), (1 << 32, 0, 0),
 ]  # fmt: skip
+# For the ops against their definitions: events (two vectors of 16 and a tail), sizes, attributes without a default.
+EVENTS, SIZES = 37, {"d": 5, "s": 3, "n": 4}
+ATTRIBUTES = {
+    "step": 3, "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1,
+    "key_low": 5, "key_high": 77,
+}  # fmt: skip
 
 #: What each check must give: computed in 40 digits, and for the noise from the definition of its transform.
 GOLDEN: dict[str, Any] = {
@@ -72,9 +83,7 @@ def _scale_tril(real: type) -> Array:
 def _elbo_at_posterior(real: type) -> Array:
     """Each log weight is the log evidence when q is the posterior."""
     q = rp.MultivariateNormal(np.array(POSTERIOR_LOC, real), scale_tril=np.array(POSTERIOR_SCALE_TRIL, real))
-    target = rp.targets.LinearGaussian(
-        np.array(X, real), np.array(WEIGHT, real), np.array(BIAS, real), NOISE_SCALE
-    )
+    target = rp.targets.LinearGaussian(np.array(X, real), np.array(WEIGHT, real), np.array(BIAS, real), NOISE_SCALE)
     return np.asarray(rp.elbo(q, target, key=0, num_samples=4).log_weights)
 
 
@@ -82,20 +91,16 @@ def _elbo_at_posterior(real: type) -> Array:
 CHECKS: dict[str, Callable[[type], Any]] = {
     "Cholesky factor": _scale_tril,
     "Cholesky vjp": lambda real: rp.cholesky.vjp(_scale_tril(real), np.array(CT_SCALE_TRIL, real)),
-    "log density": lambda real: rp.normal_tril_log_prob(
-        np.array(VALUE, real), np.array(LOC, real), _scale_tril(real)
-    ),
+    "log density": lambda real: rp.normal_tril_log_prob(np.array(VALUE, real), np.array(LOC, real), _scale_tril(real)),
     "entropy": lambda real: rp.normal_tril_entropy(_scale_tril(real)),
     "KL to N(0, I)": lambda real: rp.normal_tril_kl_standard(np.array(LOC, real), _scale_tril(real)),
     "ELBO at the posterior": _elbo_at_posterior,
 }
-LIMITS = {np.float32: 4e-6, np.float64: 1e-13}
+LIMITS: dict[type, float] = {np.float32: 4e-6, np.float64: 1e-13}
 
 
 def _words() -> Array:
-    return np.stack(
-        [rp.random.bits(4, key=key, stream=stream, offset=offset) for key, stream, offset in BLOCKS]
-    )
+    return np.stack([rp.random.bits(4, key=key, stream=stream, offset=offset) for key, stream, offset in BLOCKS])
 
 
 def _difference(actual: Any, expected: Any, limit: float) -> str | None:
@@ -118,36 +123,91 @@ class Failure:
     """A number that differs, or a check that could not run."""
 
     check: str
+    detail: str
     backend: str
     reason: str
 
-
-def _compare(
-    check: str, backend: str, compute: Callable[[], Any], expected: Any, limit: float
-) -> list[Failure]:
-    try:
-        reason = _difference(compute(), expected, limit)
-    except Exception as error:
-        reason = traceback.format_exception_only(error)[-1].strip()
-    return [] if reason is None else [Failure(check, backend, reason)]
+    def __str__(self) -> str:
+        return f"FAILED: {self.check}{self.detail} on {self.backend}: {self.reason}"
 
 
-def _check_backend(backend: str) -> list[Failure]:
-    failures: list[Failure] = []
+def _inputs(op: Any, extents: dict[str, int]) -> list[Array]:
+    """Well-conditioned operands, exact in float32."""
+    rng = np.random.default_rng(0)
+    if op.samples:
+        made = op.samples(rng, (EVENTS,), extents)
+    else:
+        made = [_operand(o, rng, (EVENTS, *o.event_shape(extents))) for o in op.inputs]
+    return [np.asarray(x, np.float32 if o.item == "real" else o.item) for o, x in zip(op.inputs, made, strict=True)]
+
+
+def _operand(operand: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    if operand.item != "real":
+        return rng.integers(0, 2**40, shape) * 4
+    if operand.kind in {"tril", "sym"}:
+        lower = np.tril(rng.uniform(-0.3, 0.3, shape), -1) + rng.uniform(1, 1.5, shape) * np.eye(shape[-1])
+        return lower if operand.kind == "tril" else lower @ lower.swapaxes(-1, -2)
+    return rng.uniform(0.5, 1.5, shape) if "scale" in operand.name else rng.standard_normal(shape)
+
+
+def _run_op(op: Any, attributes: dict[str, Any], real: type, *, vjp: bool) -> list[Array]:
+    """All that one pass gives, for one set of inputs; of an op without outputs, what it has updated."""
+    extents = {symbol: SIZES.get(symbol, 4) for symbol in op.forward_pass.symbols}
+    inputs = [x.astype(real) if o.item == "real" else x for o, x in zip(op.inputs, _inputs(op, extents), strict=True)]
+    hidden = {k: n for k, n in extents.items() if k not in {k for o in op.inputs for k in o.symbols}}
+    if not vjp or op.vjp_from == "outputs":
+        result = op(*inputs, **attributes, **hidden, **({"dtype": real} if not op.real(op.inputs) else {}))
+        outputs = list(result) if isinstance(result, tuple) else [result]
+        if not vjp:
+            return outputs if op.outputs else [x for o, x in zip(op.inputs, inputs, strict=True) if o.in_place]
+        inputs = outputs[: len(op.real(op.outputs))]
+    rng = np.random.default_rng(1)
+    shapes = [(EVENTS, *o.event_shape(extents)) for o in op.real(op.outputs)]
+    result = op.vjp(*inputs, *(rng.standard_normal(n).astype(np.float32).astype(real) for n in shapes), **attributes)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _op_calls() -> Iterator[tuple[str, Any, Callable[[type], list[Array]]]]:
+    """Name, op, and function of the element type, for each op, its vjp, and each of its choices."""
+    for op in rp.OPS.values():
+        fixed = {k: ATTRIBUTES.get(k, 0.5) for k, default in op.defaults.items() if default is None}
+        choices = [{k: value} for k, values in op.choices.items() for value in values] or [{}]
+        for choice in choices:
+            for vjp in (False, True) if op.vjp is not None else (False,):
+                name = " ".join([op.name, *choice.values(), *(["vjp"] if vjp else [])])
+                yield name, op, partial(_run_op, op, {**fixed, **choice}, vjp=vjp)
+
+
+def _op_difference(op: Any, call: Callable[[type], list[Array]], real: type) -> str | None:
+    """Against the definition in float64; noise and words against the same element type, bit for bit."""
+    exact = not op.real(op.inputs)
+    with rp.backend("reference"):
+        expected = call(real if exact else np.float64)
+    reasons = (_difference(a, e, 0 if exact else LIMITS[real]) for a, e in zip(call(real), expected, strict=True))
+    return next((reason for reason in reasons if reason), None)
+
+
+def _checks() -> Iterator[tuple[str, str, Callable[[], str | None]]]:
+    """Row of the table, the rest of the name, and a function that says what is wrong."""
     for check, function in CHECKS.items():
         for real, limit in LIMITS.items():
-            found = _compare(check, backend, lambda f=function, r=real: f(r), np.array(GOLDEN[check]), limit)  # type: ignore[misc]
-            failures += [Failure(f"{f.check}, {real.__name__}", f.backend, f.reason) for f in found]
-    failures += _compare("Philox words", backend, _words, np.array(GOLDEN["Philox words"], np.uint32), 0)
+            wrong = partial(lambda f, r, c, n: _difference(f(r), np.array(GOLDEN[c]), n), function, real, check, limit)
+            yield check, f", {real.__name__}", wrong
+    yield "Philox words", "", lambda: _difference(_words(), np.array(GOLDEN["Philox words"], np.uint32), 0)
     for real in LIMITS:
-        check = f"noise, {real.__name__}"
-        expected = np.array([float.fromhex(h) for h in GOLDEN[check]], real)
-        failures += _compare(check, backend, lambda r=real: rp.random.normal(4, key=5, dtype=r), expected, 0)  # type: ignore[misc]
-    return failures
+        yield f"noise, {real.__name__}", "", partial(_noise_difference, real)
+    for name, op, call in _op_calls():
+        for real in LIMITS:
+            yield "ops and vjps", f", {name}, {real.__name__}", partial(_op_difference, op, call, real)
+
+
+def _noise_difference(real: type) -> str | None:
+    expected: Array = np.array([float.fromhex(h) for h in GOLDEN[f"noise, {real.__name__}"]], real)
+    return _difference(rp.random.normal(4, key=5, dtype=real), expected, 0)
 
 
 def run() -> int:
-    """Compare every golden number on every backend and print a table.
+    """Compare every number on every backend and print a table.
 
     Returns
     -------
@@ -157,21 +217,27 @@ def run() -> int:
     begin = time.perf_counter()
     names = [name for name in rp.backends() if name != "native"]  # `native` is one of the `native:<isa>`
     failures: list[Failure] = []
+    count = 0
     for name in names:
         with rp.backend(name):
-            failures += _check_backend(name)
-    width = max(len(check) for check in GOLDEN) + 2
+            for check, detail, wrong in _checks():
+                count += 1
+                try:
+                    reason = wrong()
+                except Exception as error:
+                    reason = traceback.format_exception_only(error)[-1].strip()
+                if reason is not None:
+                    failures.append(Failure(check, detail, name, reason))
+    rows = [*GOLDEN, "ops and vjps"]
+    width = max(len(row) for row in rows) + 2
     print("".ljust(width) + "  ".join(names))
-    for check in GOLDEN:
-        row = []
-        for name in names:
-            wrong = any(f.backend == name and f.check.startswith(check) for f in failures)
-            row.append(("FAILED" if wrong else "ok").ljust(len(name)))
-        print(check.ljust(width) + "  ".join(row).rstrip())
-    for f in failures:
-        print(f"FAILED: {f.check} on {f.backend}: {f.reason}", file=sys.stderr)
-    seconds = time.perf_counter() - begin
-    if "reference" in names and len(names) == 1:
+    for row in rows:
+        failed = {f.backend for f in failures if f.check == row}
+        print(row.ljust(width) + "  ".join(("FAILED" if n in failed else "ok").ljust(len(n)) for n in names).rstrip())
+    if names == ["reference"]:
         print("no compiled kernels here: only the reference backend was checked")
-    print(f"{len(GOLDEN)} checks on {len(names)} backends in {seconds:.1f} s: {len(failures)} differences")
+    seconds = time.perf_counter() - begin
+    print(f"{count} checks on {len(names)} backends in {seconds:.1f} s, {len(failures)} failed")
+    for failure in failures:
+        print(failure, file=sys.stderr)
     return 1 if failures else 0

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""The compiled module, csrc/bind/module.cpp: the table of native ops, and one entry that runs any of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+compiler: str
+version: str
+
+class LayoutError(Exception):
+    """An array that the kernels cannot walk as it lies."""
+
+def run(
+    op_name: str,
+    vjp: bool,
+    isa: str,
+    dtype: str,
+    batch_shape: Sequence[int],
+    extents: Sequence[int],
+    # inputs, then outputs; (key, index) draws the noise, None is an output that is not wanted
+    operands: list[NDArray[Any] | tuple[int, NDArray[Any]] | None],
+    attributes: Sequence[float],
+    num_threads: int,
+    /,
+) -> None:
+    """Run one pass of an op; outputs are written in place."""
+
+def table() -> dict[str, tuple[str, str, bool, str]]:
+    """Op to signature, attributes, whether it has a vjp, and what that takes: inputs or outputs."""
+
+def isas() -> tuple[str, ...]:
+    """Instruction sets usable on this CPU, the best last."""
+
+def default_isa() -> str:
+    """The one that is chosen without being named."""
+
+def thread_stats() -> dict[str, int]:
+    """Counts ``workers``, ``jobs`` and ``max_threads_seen`` of the pool."""
