@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+
 import reparam as rp
 from reparam import _core, _dispatch
 

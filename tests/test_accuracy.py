@@ -4,6 +4,7 @@
 import mpmath
 import numpy as np
 import pytest
+
 import reparam as rp
 from support import UNIT, complex_step_jacobian
 

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 import reparam as rp
 from support import OPS_WITH_SCALE, OPS_WITH_TRIANGLE, forward, same_bits, sample_cotangents, sample_inputs, vjp
 

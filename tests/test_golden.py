@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 import reparam as rp
 
 SIGMA = [[4.0, 2.0, 0.6], [2.0, 3.0, 0.4], [0.6, 0.4, 2.0]]

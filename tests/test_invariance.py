@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 import reparam as rp
 from support import (
     ATTRIBUTES,

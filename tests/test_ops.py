@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 import reparam as rp
 import support
 from support import OPS, OPS_WITH_VJP

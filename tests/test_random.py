@@ -4,8 +4,9 @@
 import mpmath
 import numpy as np
 import pytest
-import reparam as rp
 from scipy import stats
+
+import reparam as rp
 from support import batch_sizes, same_bits
 
 backend_axis = pytest.mark.usefixtures("backend")
