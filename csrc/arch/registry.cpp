@@ -76,5 +76,6 @@ const Arch archs[] = {
 
 const Arch* const kArchs = archs;
 const int kArchCount = static_cast<int>(sizeof archs / sizeof archs[0]);
+const int kOpCount = static_cast<int>(sizeof scalar_ops / sizeof scalar_ops[0]);
 
 }  // namespace reparam

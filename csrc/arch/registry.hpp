@@ -12,13 +12,8 @@ struct Arch {
   bool chosen_by_itself;        // false: only when named (wide is for tests, avx512 has not been proved on a CPU)
 };
 
-inline constexpr int kOpCount = 0
-#define REPARAM_OP(name) +1
-#include "../ops/table.inc"
-#undef REPARAM_OP
-    ;
-
 extern const Arch* const kArchs;  // best last
 extern const int kArchCount;
+extern const int kOpCount;
 
 }  // namespace reparam

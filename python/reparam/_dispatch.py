@@ -43,58 +43,50 @@ class Draw:
     index: NDArray[np.uint64]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", _check.as_key(self.key))
+        object.__setattr__(self, "key", _check.as_key(self.key, "Draw: key"))
         object.__setattr__(self, "index", _check.as_index("Draw: index", self.index))
 
 
-def _as_array(p: Pass, operand: Operand, value: Any) -> Any:
+def _as_operand(p: Pass, operand: Operand, value: Any) -> Any:
     """The operand as a NumPy array, a Draw, or a Python number that waits for a dtype."""
-    if isinstance(value, np.ndarray):
-        return value
+    name = f"{p.name}: {operand.name}"
     if isinstance(value, Draw):
-        if operand.name == "noise" and operand.kind == "rows" and not p.vjp:
+        if operand.drawable and not p.vjp:
             return value
-        raise TypeError(f"{p.name}: {operand.name} must be an array, got a Draw")
-    if isinstance(value, (bool, np.bool_)):
-        raise _check.dtype_error(p, operand, "bool")
-    if isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be an array, got a Draw")
+    if operand.item == "real" and _check.is_weak(value):
         return value
-    if isinstance(value, np.generic) or hasattr(value, "__array__"):
-        return np.asarray(value)
-    if hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value)
-    raise _check.not_an_array(p, operand, value)
+    if operand.item == "real":
+        return _check.as_float_array(name, value, "an array" + (" or a number" if operand.takes_number else ""))
+    array = _check.as_array(name, value)
+    if array.dtype != operand.item:
+        raise _check.dtype_error(name, operand.item, array.dtype)
+    return array
 
 
 def _convert(p: Pass, args: tuple[Any, ...], dtype: Any) -> tuple[list[Any], np.dtype[Any]]:
     """All operands as native arrays of one floating type (index operands of their own)."""
-    values = [_as_array(p, o, v) for o, v in zip(p.inputs, args, strict=True)]
-    found: tuple[str, np.dtype[Any]] | None = None
+    values = [_as_operand(p, o, v) for o, v in zip(p.inputs, args, strict=True)]
+    floats = [
+        (o.name, v.dtype)
+        for o, v in zip(p.inputs, values, strict=True)
+        if isinstance(v, np.ndarray) and o.item == "real"
+    ]
+    for other in floats[1:]:
+        _check.same_dtype(p.name, floats[0], other)
+    real = floats[0][1] if floats else np.dtype(dtype or np.float64)
     for k, (operand, value) in enumerate(zip(p.inputs, values, strict=True)):
-        if not isinstance(value, np.ndarray):
-            continue
-        if operand.item != "real":
-            if value.dtype != operand.item:
-                raise _check.dtype_error(p, operand, value.dtype)
-            continue
-        if value.dtype.kind == "f" and not value.dtype.isnative:
-            values[k] = value = value.astype(value.dtype.newbyteorder("="))
-        if value.dtype not in _check.FLOATS:
-            raise _check.dtype_error(p, operand, value.dtype)
-        if found is None:
-            found = (operand.name, value.dtype)
-        elif found[1] != value.dtype:
-            raise _check.mixed_dtypes(p, found, (operand.name, value.dtype))
-    real = found[1] if found else np.dtype(dtype or np.float64)
-    for k, value in enumerate(values):
-        if isinstance(value, (int, float)):
-            values[k] = np.asarray(value, real)
+        if _check.is_weak(value):
+            values[k] = _check.as_weak_scalar(f"{p.name}: {operand.name}", value, real)
     return values, real
 
 
 def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[float, ...]]:
     """Attributes for a definition, and as numbers for a kernel."""
     op = p.op
+    missing = [name for name, default in op.defaults.items() if default is None and name not in given]
+    if missing:
+        raise TypeError(f"{p.name} needs the keyword{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
     values = {**op.defaults, **given}
     coded = []
     for name, value in values.items():
@@ -103,8 +95,6 @@ def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[f
             coded.append(float(op.choices[name].index(value)))
         elif isinstance(op.defaults[name], bool):
             coded.append(float(_check.as_bool(f"{p.name}: {name}", value)))
-        elif value is None:
-            raise TypeError(f"{p.name} needs the keyword {name}")
         else:
             low, high = op.limits.get(name, (-math.inf, math.inf))
             coded.append(_check.as_float(f"{p.name}: {name}", value, low, high))
@@ -113,10 +103,21 @@ def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[f
 
 def _split(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Move operands given by name to their places, and attributes out of the keywords."""
-    names = [o.name for o in p.inputs[len(args) :]]
-    if names and all(n in keywords for n in names):
-        args = (*args, *(keywords.pop(n) for n in names))
-    return args, {n: keywords.pop(n) for n in p.op.attributes if n in keywords}
+    names = [o.name for o in p.inputs]
+    for name in names[: len(args)]:
+        if name in keywords:
+            raise TypeError(f"{p.name} got two values for {name}")
+    given = {n: keywords.pop(n) for n in p.op.attributes if n in keywords}
+    named = {n: keywords.pop(n) for n in names[len(args) :] if n in keywords}
+    if named:
+        _refuse_unknown(p, keywords)
+        _check.check_operands(p, len(p.inputs), [n for n in names[len(args) :] if n not in named])
+    return (*args, *(named[n] for n in names[len(args) :] if n in named)), given
+
+
+def _refuse_unknown(p: Pass, keywords: dict[str, Any]) -> None:
+    known = {*p.free_symbols, "dtype"} if not any(o.item == "real" for o in p.inputs) else {*p.free_symbols}
+    _check.check_keywords(p, [name for name in keywords if name not in known])
 
 
 class Plan(NamedTuple):
@@ -143,16 +144,16 @@ def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             return None
         parts.append(x.shape)
         parts.append(x.dtype)
-    if keywords:
-        parts.extend(keywords.items())
+    for name, value in keywords.items():
+        parts.extend((name, type(value), value))  # the type too: 1, 1.0 and True are equal keys
     return tuple(parts)
 
 
 def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> Any:
     """Run one pass of an op; the entry of every call.
 
-    Inside the package ``sums=`` gives arrays to fill, which are summed over the batch dims that they lack; None stands for one
-    that is not wanted.
+    Inside the package ``sums=`` gives arrays to fill, which are summed over the batch dims that they lack; None stands
+    for one that is not wanted.
     """
     sums = keywords.pop("sums", None)
     given: dict[str, Any] = {}
@@ -172,18 +173,29 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
             _plans[key] = plan
     else:
         inputs = list(args)
+    if p.in_place:
+        _check.check_in_place(p, args, plan.batch_shape)
     if sums is not None:
         _run_on_backend(p, plan, attributes, inputs, list(sums))
         return None
     if out is None:
         results = [np.empty(shape, dtype) for shape, dtype in plan.results]
         _run_on_backend(p, plan, attributes, inputs, results)
+        if p.in_place:
+            _write_back(p, args, inputs)
         return _returned(p, results)
     results, copies = _targets(p, plan, inputs, out)
     _run_on_backend(p, plan, attributes, inputs, results)
     for target, result in copies:
         target[...] = result
     return out
+
+
+def _write_back(p: Pass, args: tuple[Any, ...], inputs: list[Any]) -> None:
+    """What was updated in a converted copy goes to the array that was given."""
+    for operand, given, used in zip(p.inputs, args, inputs, strict=True):
+        if operand.in_place and given is not used:
+            given[...] = used
 
 
 def _returned(p: Pass, results: list[Array]) -> Any:
@@ -196,23 +208,17 @@ def _returned(p: Pass, results: list[Array]) -> Any:
 
 def _plan(p: Pass, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[list[Any], Plan]:
     """Check and convert the operands, and work out the shapes."""
-    if len(args) != len(p.inputs):
-        raise _check.argument_error(p, len(args))
-    keywords = dict(given)
-    extents = {s: _check.as_int(f"{p.name}: {s}", keywords.pop(s)) for s in p.symbols if s in keywords}
-    dtype = keywords.pop("dtype", None)
-    if keywords:
-        raise _check.unknown_keyword(p, next(iter(keywords)))
+    _refuse_unknown(p, given)
+    _check.check_operands(p, len(args))
+    extents = {s: _check.as_int(f"{p.name}: {s}", given[s]) for s in p.free_symbols if s in given}
+    dtype = _check.as_dtype(f"{p.name}: dtype", given["dtype"]) if given.get("dtype") is not None else None
     inputs, real = _convert(p, args, dtype)
     extents = _check.resolve_extents(p, [None if isinstance(x, Draw) else x.shape for x in inputs], extents)
     batches = [
         x.index.shape if isinstance(x, Draw) else x.shape[: x.ndim - o.event_rank]
         for x, o in zip(inputs, p.inputs, strict=True)
     ]
-    batch_shape = _check.broadcast_batches(p, batches, [o.name for o in p.inputs])
-    for operand, batch, array in zip(p.inputs, batches, inputs, strict=True):
-        if operand.in_place:
-            _check.check_in_place(p, operand, array, batch == batch_shape, batch_shape)
+    batch_shape = _check.broadcast_batches(p.name, [o.name for o in p.inputs], batches)
     own = p.vjp and p.op.vjp_from == "inputs"
     real_inputs = [k for k, o in enumerate(p.op.inputs) if o.item == "real"]
     results = tuple(
@@ -228,14 +234,10 @@ def _plan(p: Pass, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[list[A
 
 def _targets(p: Pass, plan: Plan, inputs: list[Any], out: Any) -> tuple[list[Array], list[tuple[Array, Array]]]:
     """The arrays of ``out=``, and the copies to make where one overlaps an input."""
-    given = out if isinstance(out, tuple) else (out,)
-    if len(given) != len(p.outputs):
-        raise TypeError(f"{p.name}: out must hold {len(p.outputs)} arrays, got {len(given)}")
     results, copies = [], []
-    for operand, target, (shape, dtype) in zip(p.outputs, given, plan.results, strict=True):
-        array = _check.check_out(p, operand.name, target, shape, dtype)
+    for array in _check.check_out(p, out, plan.results):
         if any(isinstance(x, np.ndarray) and np.may_share_memory(x, array) for x in inputs):
-            results.append(np.empty(shape, dtype))
+            results.append(np.empty(array.shape, array.dtype))
             copies.append((array, results[-1]))
         else:
             results.append(array)

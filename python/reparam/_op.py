@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The table of operations: an op is a signature and a definition for one event, readable as mathematics.
 
-A definition takes the inputs, then the outputs as arrays to fill, then its attributes. It is written over the value type of the
-C++ bodies: a scalar, or an array of events on a trailing axis. So one text is the specification and the reference backend.
+A definition takes the inputs, then the outputs as arrays to fill, then its attributes. It is written over the value
+type of the C++ bodies: a scalar, or an array of events on a trailing axis. So one text is the specification and the
+reference backend.
 """
 
 from __future__ import annotations
@@ -57,6 +58,16 @@ class Operand:
             return f"{self.symbols[0]}({self.symbols[0]}+1)/2"
         return ", ".join(self.symbols)
 
+    @property
+    def takes_number(self) -> bool:
+        """Whether a Python number may stand in its place."""
+        return self.event_rank == 0 and self.item == "real" and not self.in_place
+
+    @property
+    def drawable(self) -> bool:
+        """Whether a Draw may stand in its place."""
+        return self.name == "noise" and self.kind == "rows"
+
     def cotangent(self) -> Operand:
         """The operand that holds this one's cotangent."""
         return replace(self, name=f"ct_{self.name}", in_place=False)
@@ -89,10 +100,15 @@ def set_dispatcher(dispatcher: Dispatcher) -> None:
 class Pass:
     """Forward or vjp of an op as a flat list of operands in the order of the body."""
 
-    def __init__(self, op: Op, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], body: Body, vjp: bool) -> None:
+    def __init__(
+        self, op: Op, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], body: Body, vjp: bool
+    ) -> None:
         self.op, self.inputs, self.outputs, self.body, self.vjp = op, inputs, outputs, body, vjp
         self.symbols = tuple(dict.fromkeys(s for o in (*op.inputs, *op.outputs) for s in o.symbols))
         self.name = f"{op.name}.vjp" if vjp else op.name
+        self.in_place = any(o.in_place for o in inputs)
+        shown = {s for o in inputs if not o.drawable for s in o.symbols}
+        self.free_symbols = tuple(s for s in self.symbols if s not in shown)  # taken by keyword, if need be
 
 
 class Op:
@@ -171,10 +187,11 @@ def op(spec: str, **settings: Any) -> Callable[[Body], Op]:
     spec : str
         The signature; CONTRIBUTING.md has the grammar.
     **settings : object
-        ``attributes``: dict from name to default, or to the tuple of choices whose first is the default. ``limits``: from
-        name to the interval ``[low, high)`` of a number. ``vjp_from``: ``"inputs"`` or ``"outputs"``. ``oracle``: function of the inputs, in float64, that tests hold the op against.
-        ``samples``: function ``(rng, batch_shape, extents)`` to inputs, where the kinds alone do not say enough. ``result``:
-        what to make of the tuple of outputs.
+        ``attributes``: dict from name to default, or to the tuple of choices whose first is the default. ``limits``:
+        from name to the interval ``[low, high)`` of a number. ``vjp_from``: ``"inputs"`` or ``"outputs"``. ``oracle``:
+        function of the inputs, in float64, that tests hold the op against. ``samples``: function
+        ``(rng, batch_shape, extents)`` to inputs, where the kinds alone do not say enough. ``result``: what to make of
+        the tuple of outputs.
     """
 
     def make(body: Body) -> Op:

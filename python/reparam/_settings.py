@@ -32,7 +32,8 @@ def _parse(name: str, origin: str) -> tuple[str, str]:
         if isa not in native.available():
             raise ValueError(f"REPARAM_ISA must be one of {', '.join(native.available())}, got {isa!r}")
         return "native", isa
-    return (name.split(":") + [""])[0], (name.split(":") + [""])[1]
+    backend_name, _, isa = name.partition(":")
+    return backend_name, isa
 
 
 _chosen: ContextVar[tuple[str, str] | None] = ContextVar("reparam_backend", default=None)
@@ -99,6 +100,7 @@ def _usable_cpus() -> int:
     return cpus
 
 
+_MOST_THREADS = 1024
 _threads: list[int] = []
 
 
@@ -106,15 +108,12 @@ def get_num_threads() -> int:
     """Threads that a large call may use."""
     if not _threads:
         wanted = os.environ.get("REPARAM_NUM_THREADS")
-        if wanted is None:
-            _threads.append(_usable_cpus())
-        elif wanted.isdecimal() and int(wanted) > 0:
-            _threads.append(int(wanted))
-        else:
-            raise ValueError(f"REPARAM_NUM_THREADS must be a positive integer, got {wanted!r}")
+        if wanted and not (wanted.isdecimal() and int(wanted) in range(1, _MOST_THREADS + 1)):
+            raise ValueError(f"REPARAM_NUM_THREADS must be an integer in [1, {_MOST_THREADS + 1}), got {wanted!r}")
+        _threads.append(int(wanted) if wanted else _usable_cpus())
     return _threads[0]
 
 
 def set_num_threads(n: int | None) -> None:
     """Let large calls use ``n`` threads; None goes back to the default. Results do not depend on it."""
-    _threads[:] = [] if n is None else [_check.as_int("n", n, 1, 1025)]
+    _threads[:] = [] if n is None else [_check.as_int("set_num_threads: n", n, 1, _MOST_THREADS + 1)]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,11 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._check import FLOATS, as_int
+from ._check import NotPositiveDefiniteError, as_float_array, as_shape, broadcast_batches, same_dtype
 
 __all__ = ["MultivariateNormal", "MultivariateNormalDiag", "kl_divergence"]
 
 Array = NDArray[Any]
-
-
-def _float_array(owner: str, name: str, value: Any, event_rank: int) -> Array:
-    if not isinstance(value, np.ndarray):
-        value = np.asarray(value)
-    if value.dtype not in FLOATS:
-        raise TypeError(f"{owner}: {name} must be float32 or float64, got {value.dtype}; convert it with .astype")
-    if value.ndim < event_rank:
-        raise ValueError(f"{owner}: {name} must have at least {event_rank} dims, got shape {value.shape}")
-    return value
 
 
 def _check_finite(owner: str, name: str, value: Array) -> None:
@@ -44,6 +35,7 @@ class _Gaussian:
     """What the families share: shapes, sampling, freezing."""
 
     _family: str  # "diag" or "tril"
+    _event_rank: int  # of the scale
     loc: Array
     _scale: Array
 
@@ -60,30 +52,31 @@ class _Gaussian:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen; make a new one to change {name}")
 
-    def _check_sizes(self, loc: Array, scale: Array, name: str) -> None:
-        owner, d = type(self).__name__, loc.shape[-1]
-        event_rank = 1 if self._family == "diag" else 2
-        if scale.shape[scale.ndim - event_rank :] != (d,) * event_rank:
-            wanted = ", ".join(["d"] * event_rank)
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen; {name} stays")
+
+    def _fields(self, loc: Any, name: str, scale: Any) -> tuple[Array, Array]:
+        """Both arrays, of shapes and dtypes that fit."""
+        owner, rank = type(self).__name__, self._event_rank
+        loc, scale = as_float_array(f"{owner}: loc", loc), as_float_array(f"{owner}: {name}", scale)
+        if not loc.ndim:
+            raise ValueError(f"{owner}: loc must have shape (..., d), got ()")
+        d = loc.shape[-1]
+        if scale.ndim < rank or scale.shape[scale.ndim - rank :] != (d,) * rank:
+            wanted = ", ".join(["d"] * rank)
             raise ValueError(
                 f"{owner}: {name} must have shape (..., {wanted}) with d = {d} (from loc), got {scale.shape}"
             )
-        if loc.dtype != scale.dtype:
-            raise TypeError(f"{owner}: loc is {loc.dtype} and {name} is {scale.dtype}; they must have one dtype")
-        try:
-            np.broadcast_shapes(loc.shape[:-1], scale.shape[: scale.ndim - event_rank])
-        except ValueError:
-            raise ValueError(
-                f"{owner}: batch shapes of loc {loc.shape[:-1]} and {name} {scale.shape[: scale.ndim - event_rank]} "
-                "do not broadcast"
-            ) from None
+        same_dtype(owner, ("loc", loc.dtype), (name, scale.dtype))
+        broadcast_batches(owner, ["loc", name], [loc.shape[:-1], scale.shape[: scale.ndim - rank]])
+        _check_finite(owner, "loc", loc)
+        _check_finite(owner, name, np.tril(scale) if rank == 2 else scale)
+        return loc, scale
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Shape of the batch."""
-        return np.broadcast_shapes(
-            self.loc.shape[:-1], self._scale.shape[: self._scale.ndim - (1 if self._family == "diag" else 2)]
-        )
+        return np.broadcast_shapes(self.loc.shape[:-1], self._scale.shape[: self._scale.ndim - self._event_rank])
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -115,10 +108,11 @@ class _Gaussian:
 
     def noise(self, sample_shape: Any, key: Any, index: Any) -> Array:
         """Standard normals ``sample_shape + batch_shape + (d,)``, addressed by event."""
-        sizes = tuple(as_int("sample_shape", s) for s in (sample_shape if np.iterable(sample_shape) else (sample_shape,)))
-        streams = rp_random.draw_index(index, self.batch_shape)
-        count = int(np.prod(sizes, dtype=np.int64))
-        made = rp_random.event_normal(count, streams, self.event_shape[0], key=rp_random.as_key(key), dtype=self.dtype)
+        owner = type(self).__name__
+        sizes = as_shape(f"{owner}: sample_shape", sample_shape)
+        streams = rp_random.draw_index(index, self.batch_shape, f"{owner}: index")
+        used = rp_random.as_key(key, f"{owner}: key")
+        made = rp_random.event_normal(math.prod(sizes), streams, self.event_shape[0], key=used, dtype=self.dtype)
         return made.reshape(*sizes, *self.batch_shape, *self.event_shape)
 
     def rsample(self, sample_shape: Any = (), *, key: Any, index: Any = None) -> Array:
@@ -130,8 +124,8 @@ class _Gaussian:
         key : key
             See :func:`reparam.random.as_key`.
         index : int array of the batch shape, optional
-            Event b takes noise stream ``index[b]``; 0, 1, 2, ... by default. So a data point's draws depend on the key and
-            its number alone.
+            Event b takes noise stream ``index[b]``; 0, 1, 2, ... by default. So a data point's draws depend on the key
+            and its number alone.
 
         Returns
         -------
@@ -149,6 +143,11 @@ class _Gaussian:
 
     def log_prob(self, value: Any) -> Array:
         """Log density at ``value``, shape (..., d)."""
+        owner, d = type(self).__name__, self.event_shape[0]
+        value = as_float_array(f"{owner}: value", value)
+        if value.shape[-1:] != (d,):
+            raise ValueError(f"{owner}: value must have shape (..., d) with d = {d}, got {value.shape}")
+        same_dtype(owner, ("value", value.dtype), ("loc", self.dtype))
         result: Array = getattr(ops, f"normal_{self._family}_log_prob")(value, self.loc, self._scale)
         return result
 
@@ -159,7 +158,9 @@ class _Gaussian:
         return result
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape}, dtype={self.dtype})"
+        return (
+            f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape}, dtype={self.dtype})"
+        )
 
 
 class MultivariateNormalDiag(_Gaussian):
@@ -176,16 +177,12 @@ class MultivariateNormalDiag(_Gaussian):
         Naming the argument, what came and what was expected.
     """
 
-    _family = "diag"
+    _family, _event_rank = "diag", 1
     scale_diag: Array
 
     def __init__(self, loc: Any, scale_diag: Any) -> None:
-        owner = type(self).__name__
-        loc, scale = _float_array(owner, "loc", loc, 1), _float_array(owner, "scale_diag", scale_diag, 1)
-        self._check_sizes(loc, scale, "scale_diag")
-        _check_finite(owner, "loc", loc)
-        _check_finite(owner, "scale_diag", scale)
-        _check_positive(owner, "scale_diag", scale)
+        loc, scale = self._fields(loc, "scale_diag", scale_diag)
+        _check_positive(type(self).__name__, "scale_diag", scale)
         self._set(loc=loc, scale_diag=scale, _scale=scale)
 
     @property
@@ -213,7 +210,7 @@ class MultivariateNormal(_Gaussian):
         If a covariance or precision matrix has no Cholesky factor.
     """
 
-    _family = "tril"
+    _family, _event_rank = "tril", 2
     scale_tril: Array
 
     def __init__(
@@ -226,15 +223,12 @@ class MultivariateNormal(_Gaussian):
             came = ", ".join(name for name, _ in named) or "none"
             raise TypeError(f"{owner} takes exactly one of {', '.join(given)}, got {came}")
         name, value = named[0]
-        loc, matrix = _float_array(owner, "loc", loc, 1), _float_array(owner, name, value, 2)
-        self._check_sizes(loc, matrix, name)
-        _check_finite(owner, "loc", loc)
-        _check_finite(owner, name, np.tril(matrix))
+        loc, matrix = self._fields(loc, name, value)
         if name == "scale_tril":
             _check_positive(owner, "the diagonal of scale_tril", np.diagonal(matrix, axis1=-2, axis2=-1))
-            factor = matrix
-        else:
-            factor = ops.cholesky(matrix) if name == "covariance_matrix" else _from_precision(matrix)
+        factor = (
+            matrix if name == "scale_tril" else _factor(f"{owner}: {name}", matrix, inverse=name == "precision_matrix")
+        )
         self._set(loc=loc, scale_tril=factor, _scale=factor, _made_from=name)
 
     @property
@@ -246,12 +240,19 @@ class MultivariateNormal(_Gaussian):
         return result
 
 
-def _from_precision(precision: Array) -> Array:
-    """L with L L^T = P^-1: P reversed has the factor C, and L is the reverse of C^-T, lower again."""
-    factor = ops.cholesky(np.tril(precision).swapaxes(-1, -2)[..., ::-1, ::-1])
+def _factor(name: str, matrix: Array, *, inverse: bool) -> Array:
+    """L with L L^T = A, or = A^-1: A reversed has the factor C, and L is the reverse of C^-T, lower again."""
+    given = np.tril(matrix).swapaxes(-1, -2)[..., ::-1, ::-1] if inverse else matrix
+    made = ops.cholesky_ex(given)
+    factor: Array = made.scale_tril
+    if np.any(made.info):
+        first = ops.cholesky_ex(matrix).info  # the minors of A itself
+        raise NotPositiveDefiniteError(np.where(first, first, made.info), name)
+    if not inverse:
+        return factor
     columns = np.broadcast_to(np.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
-    inverse = ops.tril_solve(factor[..., None, :, :], columns)  # row k is C^-1 e_k, so this is C^-T
-    result: Array = np.ascontiguousarray(np.tril(inverse[..., ::-1, ::-1]))
+    solved = ops.tril_solve(factor[..., None, :, :], columns)  # row k is C^-1 e_k, so this is C^-T
+    result: Array = np.ascontiguousarray(np.tril(solved[..., ::-1, ::-1]))
     return result
 
 
@@ -278,6 +279,8 @@ def kl_divergence(q: _Gaussian, p: _Gaussian) -> Array:
             raise TypeError(f"kl_divergence: {name} must be a Gaussian of this package, got {type(value).__name__}")
     if q.event_shape != p.event_shape:
         raise ValueError(f"kl_divergence: event shapes differ: q has {q.event_shape}, p has {p.event_shape}")
+    same_dtype("kl_divergence", ("q", q.dtype), ("p", p.dtype))
+    broadcast_batches("kl_divergence", ["q", "p"], [q.batch_shape, p.batch_shape])
     difference = q.loc - p.loc
     if p._family == "diag":
         y = difference / p._scale
@@ -285,7 +288,9 @@ def kl_divergence(q: _Gaussian, p: _Gaussian) -> Array:
         squares = ratio.sum(-1)
     else:
         y = ops.tril_solve(p._scale, difference)
-        dense = np.tril(q._scale) if q._family == "tril" else q._scale[..., None] * np.eye(len(q._scale.T), dtype=q.dtype)
+        dense = (
+            np.tril(q._scale) if q._family == "tril" else q._scale[..., None] * np.eye(len(q._scale.T), dtype=q.dtype)
+        )
         squares = (ops.tril_solve(p._scale[..., None, :, :], np.swapaxes(dense, -1, -2)) ** 2).sum((-1, -2))
     result: Array = 0.5 * (squares + (y**2).sum(-1) - q.event_shape[0]) + p.entropy() - q.entropy()
     return result

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import ops, targets
 from . import random as rp_random
-from ._check import as_choice, as_int
+from ._check import as_bool, as_choice, as_float_array, as_int, broadcast_batches, same_dtype
 from .distributions import MultivariateNormal, MultivariateNormalDiag
 
 __all__ = ["ELBOEstimate", "elbo"]
@@ -67,9 +67,9 @@ def elbo(
     q : MultivariateNormal or MultivariateNormalDiag
         Batch shape ``B``, event shape ``(d,)``.
     log_joint : callable or targets.LinearGaussian
-        A callable takes ``value`` of shape ``(S, *B, d)`` and returns ``(log_prob (S, *B), gradient (S, *B, d))``; in place
-        of the gradient it may return a function ``pullback(weights (S, *B))`` that gives ``weights * gradient``. A built-in
-        target runs fused in one kernel and its noise is never stored.
+        A callable takes ``value`` of shape ``(S, *B, d)`` and returns ``(log_prob (S, *B), gradient (S, *B, d))``; in
+        place of the gradient it may return a function ``pullback(weights (S, *B))`` that gives ``weights * gradient``.
+        A built-in target runs fused in one kernel and its noise is never stored.
     key : key
         See :func:`reparam.random.as_key`.
     num_samples : int
@@ -93,20 +93,26 @@ def elbo(
     Notes
     -----
     With ``z_s = loc + L noise_s`` and ``g_s`` the gradient of ``log p(x, z)`` at ``z_s``: d loc is ``mean g_s``, d L is
-    ``tril(mean g_s noise_s^T) + diag(1/L_ii)`` (Kingma and Welling, arXiv 1312.6114; Kucukelbir et al., arXiv 1603.00788).
+    ``tril(mean g_s noise_s^T) + diag(1/L_ii)`` (Kingma and Welling, arXiv 1312.6114; Kucukelbir et al., arXiv
+    1603.00788).
     """
     if not isinstance(q, (MultivariateNormal, MultivariateNormalDiag)):
         raise TypeError(f"elbo: q must be a MultivariateNormal or MultivariateNormalDiag, got {type(q).__name__}")
     as_choice("elbo: estimator", estimator, ESTIMATORS)
     draws = as_int("elbo: num_samples", num_samples, 1)
-    used = rp_random.as_key(key)
-    streams = rp_random.draw_index(index, q.batch_shape)
+    grad = as_bool("elbo: grad", grad)
+    used = rp_random.as_key(key, "elbo: key")
+    streams = rp_random.draw_index(index, q.batch_shape, "elbo: index")
     if isinstance(log_joint, targets.LinearGaussian):
         made = _fused(q, log_joint, rp_random.Draw(used, streams), draws, grad)
     elif callable(log_joint):
-        made = _combined(q, log_joint, rp_random.event_normal(draws, streams, q.event_shape[0], key=used, dtype=q.dtype), grad)
+        made = _combined(
+            q, log_joint, rp_random.event_normal(draws, streams, q.event_shape[0], key=used, dtype=q.dtype), grad
+        )
     else:
-        raise TypeError(f"elbo: log_joint must be callable or a target of reparam.targets, got {type(log_joint).__name__}")
+        raise TypeError(
+            f"elbo: log_joint must be callable or a target of reparam.targets, got {type(log_joint).__name__}"
+        )
     log_weights, value, standard_error, ct_loc, ct_scale = made
     weights = np.broadcast_to(np.asarray(1 / draws, q.dtype), (draws, *q.batch_shape))
     gradient = _gradient(q, ct_loc, ct_scale) if grad else None
@@ -114,7 +120,7 @@ def elbo(
 
 
 def _outputs(q: Any, draws: int) -> tuple[Array, tuple[Any, ...]]:
-    """Log weights as ``(S, *B)`` in memory, and the arrays that an elbo op fills; gradients are summed to q's own shapes."""
+    """Log weights as ``(S, *B)`` in memory, and the arrays that an elbo op fills; gradients have q's own shapes."""
     batch = q.batch_shape
     log_weights = np.empty((draws, *batch), q.dtype)
     scalars = np.empty((2, *batch), q.dtype)
@@ -130,12 +136,14 @@ def _finish(log_weights: Array, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _fused(q: Any, target: targets.LinearGaussian, draw: rp_random.Draw, draws: int, grad: bool) -> tuple[Any, ...]:
     if target.latent_dim != q.event_shape[0]:
-        raise ValueError(f"elbo: weight has latent_dim {target.latent_dim}, but q has event shape {q.event_shape}")
-    operands = [np.asarray(x, q.dtype) for x in (target.x, target.weight, target.bias, target.noise_scale)]
-    ranks = (1, 2, 1, 0)
-    shapes = [x.shape[: x.ndim - r] for x, r in zip(operands, ranks, strict=True)]
-    if np.broadcast_shapes(q.batch_shape, *shapes) != q.batch_shape:
-        raise ValueError(f"elbo: batch shapes of the target {shapes} do not broadcast to q's {q.batch_shape}")
+        raise ValueError(f"elbo: the target's latent_dim is {target.latent_dim}, but q has event shape {q.event_shape}")
+    same_dtype("elbo", ("the target", target.dtype), ("q", q.dtype))
+    batches = [q.batch_shape, target.batch_shape]
+    if broadcast_batches("elbo", ["q", "the target"], batches) != q.batch_shape:
+        raise ValueError(
+            f"elbo: the target's batch shape must broadcast to q's, {q.batch_shape}, got {target.batch_shape}"
+        )
+    operands = target.x, target.weight, target.bias, target.noise_scale
     run = getattr(ops, f"elbo_{q._family}_linear_gaussian")
     log_weights, outputs = _outputs(q, draws)
     run(draw, q.loc, q._scale, *operands, s=draws, sums=outputs if grad else (*outputs[:3], None, None))
@@ -147,15 +155,16 @@ def _combined(q: Any, log_joint: Any, noise: Array, grad: bool) -> tuple[Any, ..
     value = getattr(ops, f"normal_{q._family}_transform")(noise, q.loc, q._scale)
     returned = log_joint(value)
     if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError("elbo: log_joint must return (log_prob, gradient), got " + type(returned).__name__)
-    log_prob = _returned("log_prob", returned[0], (draws, *batch), q.dtype)
+        count = f" of {len(returned)}" if isinstance(returned, tuple) else ""
+        raise TypeError(f"elbo: log_joint must return (log_prob, gradient), got {type(returned).__name__}{count}")
+    log_prob = _returned("log_joint's log_prob", returned[0], (draws, *batch), q.dtype)
     if not grad:
         gradient = np.zeros((), q.dtype)
     elif callable(returned[1]):  # the pullback gets the weights 1/S, and gives the gradients times them
         weights = np.full((draws, *batch), 1 / draws, q.dtype)
-        gradient = _returned("pullback's result", returned[1](weights), noise.shape, q.dtype) * draws
+        gradient = _returned("the pullback's result", returned[1](weights), noise.shape, q.dtype) * draws
     else:
-        gradient = _returned("gradient", returned[1], noise.shape, q.dtype)
+        gradient = _returned("log_joint's gradient", returned[1], noise.shape, q.dtype, "an array or a function")
     run = getattr(ops, f"elbo_{q._family}_combine")
     log_weights, outputs = _outputs(q, draws)
     run(
@@ -166,12 +175,11 @@ def _combined(q: Any, log_joint: Any, noise: Array, grad: bool) -> tuple[Any, ..
     return _finish(log_weights, outputs)
 
 
-def _returned(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    array = np.asarray(value)
+def _returned(name: str, value: Any, shape: tuple[int, ...], dtype: Any, wanted: str = "an array") -> Array:
+    array = as_float_array(f"elbo: {name}", value, wanted)
     if array.shape != shape:
-        raise ValueError(f"elbo: log_joint's {name} must have shape {shape}, got {array.shape}")
-    if array.dtype != dtype:
-        raise TypeError(f"elbo: log_joint's {name} must be {dtype} as q is, got {array.dtype}")
+        raise ValueError(f"elbo: {name} must have shape {shape}, got {array.shape}")
+    same_dtype("elbo", (name, array.dtype), ("q", dtype))
     return array
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Counter-based random numbers: element ``i`` depends on ``(key, stream, i)`` alone, with the same bits everywhere.
 
-Philox4x32-10 (Salmon et al., SC 2011) and Box-Muller. There is no hidden state: the same key gives the same numbers on every
-backend, instruction set and thread count.
+Philox4x32-10 (Salmon et al., SC 2011) and Box-Muller. There is no hidden state: the same key gives the same numbers on
+every backend, instruction set and thread count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from ._check import FLOATS, as_index, as_int, as_key
+from ._check import as_array, as_dtype, as_index, as_int, as_key, as_shape
 from ._dispatch import Draw
 
 __all__ = ["Draw", "as_key", "bits", "draw_index", "event_normal", "fold_in", "normal"]
@@ -42,8 +42,8 @@ def _fill(op: Any, n: int, key: int, place: tuple[int, int], dtype: Any) -> Arra
     return flat if flat.base is None or len(flat) == flat.base.size else flat.copy()
 
 
-def _place(stream: Any, offset: Any) -> tuple[int, int]:
-    return as_int("stream", stream, 0, _LAST_STREAM), as_int("offset", offset, 0, 2**63)
+def _place(owner: str, stream: Any, offset: Any) -> tuple[int, int]:
+    return as_int(f"{owner}: stream", stream, 0, _LAST_STREAM), as_int(f"{owner}: offset", offset, 0, 2**63)
 
 
 def bits(n: int, *, key: Key, stream: int = 0, offset: int = 0) -> NDArray[np.uint32]:
@@ -62,12 +62,10 @@ def bits(n: int, *, key: Key, stream: int = 0, offset: int = 0) -> NDArray[np.ui
     -------
     ndarray of uint32, shape (n,)
     """
-    return _fill(ops.bits, as_int("n", n), as_key(key), _place(stream, offset), None)
+    return _fill(ops.bits, as_int("bits: n", n), as_key(key, "bits: key"), _place("bits", stream, offset), None)
 
 
-def normal(
-    shape: Any, *, key: Key, stream: int = 0, offset: int = 0, dtype: Any = None, like: Any = None
-) -> Array:
+def normal(shape: Any, *, key: Key, stream: int = 0, offset: int = 0, dtype: Any = None, like: Any = None) -> Array:
     """Standard normals.
 
     Parameters
@@ -87,13 +85,12 @@ def normal(
     array
         Element ``i`` in C order depends on ``(key, stream, offset + i)`` and the dtype alone.
     """
-    sizes = tuple(as_int("shape", s) for s in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    sizes = as_shape("normal: shape", shape)
     if like is not None and dtype is None:
-        dtype = getattr(like, "dtype", None)
-    real = np.dtype(np.float64 if dtype is None else dtype)
-    if real not in FLOATS:
-        raise TypeError(f"dtype must be float32 or float64, got {real}")
-    return _fill(ops.normal, math.prod(sizes), as_key(key), _place(stream, offset), real).reshape(sizes)
+        dtype = as_array("normal: like", like).dtype
+    real = as_dtype("normal: dtype", np.float64 if dtype is None else dtype)
+    place = _place("normal", stream, offset)
+    return _fill(ops.normal, math.prod(sizes), as_key(key, "normal: key"), place, real).reshape(sizes)
 
 
 def fold_in(key: Key, data: int) -> int:
@@ -110,9 +107,9 @@ def fold_in(key: Key, data: int) -> int:
     int
         Words 0 and 1 of block ``data`` of the reserved stream ``2**64 - 1``.
     """
-    data = as_int("data", data, 0, _LAST_STREAM)
+    data = as_int("fold_in: data", data, 0, _LAST_STREAM)
     counters = (data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF)
-    return _fold(counters, as_key(key))
+    return _fold(counters, as_key(key, "fold_in: key"))
 
 
 def _fold(counter: tuple[int, int, int, int], key: int) -> int:
@@ -126,8 +123,8 @@ def _fold(counter: tuple[int, int, int, int], key: int) -> int:
     return c1 << 32 | c0
 
 
-def draw_index(index: Any, batch_shape: tuple[int, ...]) -> NDArray[np.uint64]:
-    """The stream of each event of a batch: ``index``, or 0, 1, 2, ... in C order.
+def draw_index(index: Any, batch_shape: tuple[int, ...], name: str = "index") -> NDArray[np.uint64]:
+    """The stream of each event of a batch: ``index``, or 0, 1, 2, ... in C order; errors call it ``name``.
 
     Raises
     ------
@@ -136,9 +133,9 @@ def draw_index(index: Any, batch_shape: tuple[int, ...]) -> NDArray[np.uint64]:
     """
     if index is None:
         return np.arange(math.prod(batch_shape), dtype=np.uint64).reshape(batch_shape)
-    array = as_index("index", index)
+    array = as_index(name, index)
     if array.shape != batch_shape:
-        raise ValueError(f"index must have the batch shape {batch_shape}, got {array.shape}")
+        raise ValueError(f"{name} must have the batch shape {batch_shape}, got {array.shape}")
     return array
 
 

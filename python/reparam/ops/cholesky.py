@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._check import NotPositiveDefiniteError
+from .._check import NotPositiveDefiniteError, as_bool
 from .._op import op, real_positive, select
 
 HALF = 0.5
@@ -92,12 +93,23 @@ def _(scale_tril, ct_scale_tril, ct_a):
             ct_a[j, i] = ct_a[i, j]
 
 
+def _run(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """Run ``cholesky_ex``, whose errors name what the user called."""
+    try:
+        return call(*args, **keywords)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("cholesky_ex", "cholesky", 1)) from error.__cause__
+
+
 class Cholesky:
     """The callable ``cholesky``; see :meth:`__call__`."""
 
     name = __name__ = __qualname__ = "cholesky"
     signature = "(d,d)->(d,d)"
-    vjp = staticmethod(cholesky_ex.vjp)
+
+    def vjp(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+        """Symmetric cotangent of ``a`` from ``scale_tril`` and its cotangent."""
+        return _run(cholesky_ex.vjp, *args, out=out, **keywords)
 
     def __call__(self, a: Any, *, check: bool = True, out: Any = None) -> Any:
         """Lower Cholesky factors of symmetric positive-definite matrices.
@@ -122,12 +134,9 @@ class Cholesky:
         NotPositiveDefiniteError
             With ``info`` and ``indices`` of the failed matrices. With ``out``, it then holds NaN for those.
         """
-        if out is None:
-            scale_tril, info = cholesky_ex(a)
-        else:
-            info = np.empty(np.shape(a)[:-2], np.int32)
-            cholesky_ex(a, out=(out, info))
-            scale_tril = out
+        check = as_bool("cholesky: check", check)
+        both = None if out is None else (out, np.empty(getattr(a, "shape", ())[:-2], np.int32))
+        scale_tril, info = _run(cholesky_ex, a, out=both)
         if check and np.any(info):
             raise NotPositiveDefiniteError(info)
         return scale_tril

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""Errors of a call of an op, worded from its signature and the names of its arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._op import Operand, Pass
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+MOST_BATCH_DIMS = 16
+
+
+def check_keywords(p: Pass, unknown: Sequence[str]) -> None:
+    """Refuse keywords that a pass does not have."""
+    if unknown:
+        known = ", ".join([*(o.name for o in p.inputs), *p.free_symbols, *p.op.attributes, "out"])
+        raise TypeError(f"{p.name} got an unexpected keyword {unknown[0]!r}; it takes {known}")
+
+
+def check_operands(p: Pass, count: int, missing: Sequence[str] = ()) -> None:
+    """Refuse a wrong number of arrays."""
+    if missing or count != len(p.inputs):
+        plural = "" if len(p.inputs) == 1 else "s"
+        got = f"; {' and '.join(missing)} is missing" if missing else f", got {count}"
+        raise TypeError(f"{p.name} takes {len(p.inputs)} array{plural} ({', '.join(o.name for o in p.inputs)}){got}")
+
+
+def resolve_extents(p: Pass, shapes: Sequence[Shape | None], given: dict[str, int]) -> dict[str, int]:
+    """Size of each symbol, from the event dims of the inputs."""
+    extents = dict(given)
+    source = dict.fromkeys(given, "the keyword")
+    for operand, shape in zip(p.inputs, shapes, strict=True):
+        if shape is None:
+            continue
+        events = shape[len(shape) - operand.event_rank :] if len(shape) >= operand.event_rank else None
+        found = None if events is None else _event_sizes(operand, events)
+        if found is None:
+            raise _event_error(p, operand, shape, extents, source)
+        for symbol, size in found.items():
+            if extents.setdefault(symbol, size) != size:
+                raise _event_error(p, operand, shape, extents, source)
+            source.setdefault(symbol, operand.name)
+    missing = [s for s in p.symbols if s not in extents]
+    if missing:
+        raise TypeError(f"{p.name} needs the keyword {' and '.join(missing)}")
+    return extents
+
+
+def _event_sizes(operand: Operand, events: Shape) -> dict[str, int] | None:
+    if operand.kind in {"tril", "sym"}:
+        return {operand.symbols[0]: events[0]} if events[0] == events[1] else None
+    if operand.kind == "vec":
+        d = (math.isqrt(8 * events[0] + 1) - 1) // 2
+        return {operand.symbols[0]: d} if d * (d + 1) // 2 == events[0] else None
+    return dict(zip(operand.symbols, events, strict=True))
+
+
+def _event_error(
+    p: Pass, operand: Operand, shape: Shape, extents: dict[str, int], source: dict[str, str]
+) -> ValueError:
+    known = [f"{s} = {extents[s]} (from {source[s]})" for s in operand.symbols if s in source]
+    because = f" with {' and '.join(known)}" if known else ""
+    return ValueError(f"{p.name}: {operand.name} must have shape (..., {operand.event_text()}){because}, got {shape}")
+
+
+def broadcast_batches(owner: str, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
+    """The batch shape of a call, by NumPy's rule."""
+    try:
+        shape = shapes[0] if all(s == shapes[0] for s in shapes) else np.broadcast_shapes(*shapes)
+    except ValueError:
+        listed = ", ".join(f"{n} {s}" for n, s in zip(names, shapes, strict=True))
+        raise ValueError(f"{owner}: batch shapes do not broadcast: {listed}") from None
+    if len(shape) > MOST_BATCH_DIMS:
+        raise ValueError(f"{owner}: arrays may have at most {MOST_BATCH_DIMS} batch dims, got {len(shape)}")
+    return shape
+
+
+def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:
+    """Operands that are updated in place: NumPy arrays, writeable, of the full batch shape."""
+    for operand, array in zip(p.inputs, args, strict=True):
+        name = f"{p.name}: {operand.name} is updated in place"
+        if operand.in_place and not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} and must be a NumPy array, got {type(array).__name__}")
+        if operand.in_place and array.shape != batch_shape:
+            raise ValueError(f"{name} and must have the full shape {batch_shape}, got {array.shape}")
+        if operand.in_place and not array.flags.writeable:
+            raise ValueError(f"{name}, but it is read-only")
+
+
+def check_out(p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]]) -> tuple[Array, ...]:
+    """``out=`` as a tuple of arrays of the right shapes and dtypes."""
+    given = out if isinstance(out, tuple) else (out,)
+    if len(given) != len(p.outputs):
+        names, count = ", ".join(o.name for o in p.outputs), len(p.outputs)
+        wanted = (
+            f"a tuple of {count} arrays ({names})" if count > 1 else f"one array ({names})" if count else "left out"
+        )
+        got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+        raise TypeError(f"{p.name}: out must be {wanted}, got {got}")
+    for operand, array, (shape, dtype) in zip(p.outputs, given, results, strict=True):
+        name = f"{p.name}: out for {operand.name}"
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+        if array.dtype != dtype:
+            raise TypeError(f"{name} must be {dtype}, got {array.dtype}")
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        if not array.flags.writeable:
+            raise ValueError(f"{name} is read-only")
+    return given
