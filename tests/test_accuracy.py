@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The promised limits of accuracy: LAPACK's matrix types, residuals, and 50 digits where a formula is at stake."""
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -189,3 +191,30 @@ def test_adam_against_fifty_digits_at_every_step(weight_decay, rng, dtype):
             worst["v"] = max(worst["v"], ulps(after["v"][0], exact_v, after["v"][0], dtype))
             worst["param"] = max(worst["param"], ulps(param, exact_param, np.abs(before) + lr, dtype))
     assert max(worst.values()) <= 4, worst
+
+
+@pytest.mark.parametrize("logit", [-40.0, -20.0, -5.0, 0.0, 5.0, 20.0, 40.0])
+@pytest.mark.parametrize(("hits", "trials"), [(0, 1), (1, 1), (0, 16), (16, 16), (5, 16)])
+def test_binomial_log_likelihood_is_exact_where_it_is_nearly_certain(hits, trials, logit, dtype):
+    """At k = N, k l - N softplus(l) and k - N sigmoid(l) lose every digit to cancellation."""
+    arguments = [np.array([x], dtype) for x in (hits, logit, trials)]
+    value = float(rp.binomial_log_likelihood(*arguments))
+    slope = float(rp.binomial_log_likelihood.vjp(*arguments, np.ones((), dtype))[1][0])
+    with mpmath.workdps(60):
+        p = 1 / (1 + mpmath.exp(-mpmath.mpf(logit)))
+        exact = hits * mpmath.log(p) + (trials - hits) * mpmath.log(1 - p), hits * (1 - p) - (trials - hits) * p
+        size = hits * (1 - p) + (trials - hits) * p
+    limit = 16 * UNIT[dtype]
+    assert abs(value - exact[0]) <= limit * abs(exact[0])
+    assert abs(slope - exact[1]) <= limit * size  # the two terms of the slope may cancel in truth
+
+
+def test_sums_over_draws_do_not_lose_digits_as_draws_grow(dtype):
+    draws, tenth, one = 200_000, np.dtype(dtype).type(0.1), np.ones((), dtype)
+    noise, log_prob, grad = np.ones((draws, 1), dtype), np.full(draws, tenth), np.full((draws, 1), tenth)
+    _, value, _, ct_loc, ct_scale = rp.elbo_diag_combine(noise, log_prob, grad, one[None])
+    exact = float(tenth)
+    entropy = 0.5 * (1 + math.log(2 * math.pi))
+    assert abs(float(value) - (exact + entropy)) <= 4 * UNIT[dtype] * (exact + entropy)
+    assert abs(float(ct_loc[0]) - exact) <= 64 * UNIT[dtype] * exact
+    assert abs(float(ct_scale[0]) - (exact + 1)) <= 64 * UNIT[dtype] * (exact + 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints: the same bits after a round trip, after a crash and a resume; whatever else a file holds is refused."""
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 import reparam as rp
@@ -197,6 +199,121 @@ def test_a_file_that_is_in_place_is_whole_even_if_its_folder_cannot_be_flushed(p
         model.save(path)
     assert_same_answers(rp.VAE.load(path), model)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_fit_that_diverges_leaves_the_checkpoint_before_it(path):
+    """1797 digits, 15 steps an epoch: step 31 spoils the parameters, and the checkpoint is that of step 30."""
+    x = load_digits().data
+    settings = {"hidden": (16,), "batch_size": 128, "epochs": 3, "likelihood": "binomial", "total_count": 16}
+    sane = lambda step: 1e-3  # noqa: E731
+    kept = []
+
+    def callback(info):
+        if info.step == 31:
+            kept.append(path.read_bytes())
+
+    model = rp.VAE(4, **settings, lr=lambda step: 1e-3 if step < 31 else 1e6)
+    with pytest.raises(ValueError, match=r"training diverged.*step 3[12] \(epoch 2\)"):
+        model.fit(x, checkpoint=path, callbacks=[callback])
+    assert kept == [path.read_bytes()]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    np.testing.assert_array_equal(rp.VAE.load(path).history_["step"], [15, 30])
+    resumed = rp.VAE(4, **settings, lr=sane).fit(x, checkpoint=path, resume=True)
+    assert bits_of(resumed) == bits_of(rp.VAE(4, **settings, lr=sane).fit(x))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("what", ["params", "mean", "adam_m", "adam_v"])
+def test_what_is_not_finite_is_not_written(what, value, path):
+    model = make().fit(GOOD, checkpoint=path)
+    before, adam = path.read_bytes(), model._optimizer
+    {"params": model._params, "mean": model._mean, "adam_m": adam.m[0], "adam_v": adam.v[0]}[what][1] = value
+    with pytest.raises(rp.CheckpointError, match=f"{re.escape(str(path))}: not written, {what} holds numbers that are"):
+        model._write(path, {})
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    if what in {"params", "mean"}:
+        with pytest.raises(rp.CheckpointError, match="not written"):
+            model.save(path)
+
+
+# ---- paths
+
+
+def test_a_path_is_named(tmp_path):
+    model = make().fit(GOOD)
+    for call in (model.save, rp.VAE.load):
+        for wrong in (None, 3, b"model.npz", "a\0b"):
+            with pytest.raises((TypeError, ValueError), match="VAE: path must be a path, got"):
+                call(wrong)
+    with pytest.raises(ValueError, match=f"VAE: path must be a file, got the folder '{re.escape(str(tmp_path))}'"):
+        model.save(tmp_path)
+    with pytest.raises(ValueError, match=r"VAE: path: the folder of .*none.x' does not exist"):
+        model.save(tmp_path / "none" / "x")
+
+
+def test_an_error_of_the_system_has_the_path_that_was_given(path, monkeypatch):
+    model = make().fit(GOOD)
+    with pytest.raises(FileNotFoundError) as caught:
+        model.save("/proc/x")  # no file can be made there
+    assert caught.value.filename == "/proc/x"
+    model.save(path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        model.save(path)
+    assert (caught.value.filename, caught.value.errno) == (str(path), errno.ENOSPC)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_not_replaced(linked, tmp_path):
+    """A pipe stands for a device: fit(checkpoint="/dev/null") as root must not make a file of it."""
+    pipe, path = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    path.symlink_to(pipe) if linked else pipe.rename(path)
+    model = make().fit(GOOD)
+    before = bits_of(model)
+    for name, call in (
+        ("checkpoint", lambda: model.fit(GOOD, checkpoint=path)),
+        ("checkpoint", lambda: model.fit(GOOD, checkpoint=path, resume=True)),
+        ("path", lambda: model.save(path)),
+        ("path", lambda: rp.VAE.load(path)),
+    ):
+        with pytest.raises(ValueError, match=f"VAE: {name} must be a regular file, got '{re.escape(str(path))}'"):
+            call()
+    with pytest.raises(ValueError, match="no regular file, and is not replaced"):
+        model._write(path, None)
+    assert path.is_fifo()
+    assert bits_of(model) == before
+
+
+def test_of_a_link_the_target_is_replaced(tmp_path):
+    folder, link = tmp_path / "folder", tmp_path / "link.npz"
+    folder.mkdir()
+    link.symlink_to(folder / "model.npz")  # which is not there yet
+    for _ in range(2):
+        model = make().fit(GOOD, checkpoint=link, resume=True)
+        assert link.is_symlink()
+        assert [p.name for p in folder.iterdir()] == ["model.npz"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "link.npz"]
+        assert bits_of(rp.VAE.load(link)) == bits_of(rp.VAE.load(folder / "model.npz")) == bits_of(model)
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(ValueError, match="must be a regular file"):
+        model.save(circle)
+    assert circle.is_symlink()
+
+
+def test_a_name_as_long_as_the_system_has_them(tmp_path):
+    model, path = make().fit(GOOD), tmp_path / ("m" * 255)
+    model.save(path)
+    assert_same_answers(rp.VAE.load(path), model)
 
 
 # ---- files that are something else

@@ -99,6 +99,17 @@ def test_an_event_does_not_depend_on_its_layout(op, rng, backend, dtype):
             same_bits(both_passes(op, [x[k] for x in others], [x[k] for x in other_cts], {}), plain)
 
 
+@op_axis
+def test_the_stride_of_a_dim_of_length_one_does_not_matter(op, rng, backend, dtype):
+    """NumPy leaves there what it likes, here no multiple of the element."""
+    if any(o.in_place for o in op.inputs):
+        return
+    inputs, cotangents = problem(op, rng, (1,), 1, dtype)
+    odd = [layouts(x)[-1] for x in (*inputs, *cotangents)]
+    plain = both_passes(op, inputs, cotangents, {})
+    same_bits(both_passes(op, odd[: len(inputs)], odd[len(inputs) :], {}), plain)
+
+
 def test_an_operand_updated_in_place_is_updated_whatever_its_layout(rng, backend, dtype):
     op = rp.OPS["adam_step"]
     inputs = sample_inputs(op, rng, (21,), 1, dtype)
@@ -279,6 +290,39 @@ def test_empty_batches_have_empty_results(op, rng, backend, dtype):
         if op.vjp is not None:
             for x, ct in zip(inputs, vjp(op, inputs, cotangents), strict=True):
                 assert ct.shape == x.shape
+
+
+@op_axis
+def test_an_empty_out_is_not_written(op, rng, backend, dtype):
+    """NumPy gives empty arrays strides of 0, which are no sum over a dim: the memory behind stays as it is."""
+    d = sizes(op)[0]
+    inputs, cotangents = problem(op, rng, (0,), d, dtype)
+    for call, args in passes(op, inputs, cotangents):
+        memory = np.full(100, 7.0, dtype)
+        out = [np.lib.stride_tricks.as_strided(memory[5:], x.shape, (0,) * x.ndim) for x in as_tuple(call(*args))]
+        out = [o if o.dtype == x.dtype else x for o, x in zip(out, as_tuple(call(*args)), strict=True)]
+        call(*args, out=tuple(out) if len(out) > 1 else out[0])
+        same_bits(memory, np.full(100, 7.0, dtype))
+
+
+def test_an_out_whose_entries_share_memory_is_refused(backend, dtype):
+    out = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), (5,), (0,))
+    with pytest.raises(ValueError, match="out for entropy has entries that share memory"):
+        rp.normal_diag_entropy(np.ones((5, 2), dtype), out=out)
+
+
+def test_an_update_in_place_is_as_if_nothing_overlapped(rng, backend, dtype):
+    hyper = {name: ATTRIBUTES[name] for name in rp.OPS["adam_step"].defaults}
+    memory = rng.standard_normal(41).astype(dtype)
+    m, v = np.zeros((2, 40), dtype)
+    apart = memory[1:].copy(), memory[:40].copy(), m.copy(), v.copy()
+    rp.adam_step(*apart, **hyper)
+    rp.adam_step(memory[1:], memory[:40], m, v, **hyper)
+    same_bits([memory[1:], m, v], [apart[0], *apart[2:]])
+    with pytest.raises(ValueError, match="share memory"):
+        rp.adam_step(m, apart[1], m, v, **hyper)
+    with pytest.raises(ValueError, match="stride of 0"):
+        rp.adam_step(np.lib.stride_tricks.as_strided(m, (40,), (0,)), apart[1], m.copy(), v, **hyper)
 
 
 @pytest.mark.parametrize("op", [op for op in OPS_WITH_VJP if len(op.inputs) > 1], ids=lambda op: op.name)

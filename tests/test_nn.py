@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Nets and the Gaussian head: backpropagation against the complex step of plain formulas and against torch."""
 
+import copy
 import itertools
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -377,6 +379,54 @@ def test_bad_cotangents_are_named_with_what_came_and_what_was_expected(ct_y, err
 def test_bad_gradient_buffers_are_named_with_what_came_and_what_was_expected(grads, error, message):
     with pytest.raises(error, match=message):
         rp.nn.MLP(SIZES, key=KEY)(np.zeros((4, 3), np.float32), grads)
+
+
+# ---- copies and text
+
+DUPLICATES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+    "pickle-2": lambda net: pickle.loads(pickle.dumps(net, 2)),
+}
+
+
+@pytest.mark.parametrize("duplicate", DUPLICATES)
+@pytest.mark.parametrize("within", [False, True], ids=["own-buffer", "part-of-a-buffer"])
+def test_training_a_copy_changes_its_output_and_not_the_original(duplicate, within, dtype, rng):
+    count = rp.nn.MLP.count(SIZES)
+    params = np.zeros(count + 5, dtype)[5:] if within else None
+    net = rp.nn.MLP(SIZES, activation="silu", key=KEY, dtype=dtype, params=params)
+    x = rng.standard_normal((6, 3)).astype(dtype)
+    y, before = net(x)[0], net.params.copy()
+    twin = DUPLICATES[duplicate](net)
+    assert repr(twin) == repr(net)
+    same_bits(twin(x)[0], y)
+    optimizer = rp.optim.Adam(twin.params, lr=0.1)
+    optimizer.step(twin(x)[1](np.ones_like(y))[1])
+    assert (twin(x)[0] != y).all()
+    same_bits(net.params, before)
+    same_bits(net(x)[0], y)
+    for name, view in twin.views.items():
+        assert np.shares_memory(view, twin.params), name
+        assert not np.shares_memory(view, net.params), name
+
+
+@pytest.mark.parametrize("duplicate", ["deepcopy", "pickle"])
+def test_a_net_and_its_optimizer_stay_together_in_one_copy(duplicate, rng):
+    net = sample_net()
+    pair = DUPLICATES[duplicate]({"net": net, "optimizer": rp.optim.Adam(net.params)})
+    assert pair["optimizer"].params[0] is pair["net"].params
+
+
+def test_the_text_of_a_net():
+    assert repr(rp.nn.MLP((64, 128, 52), activation="silu", key=0)) == "MLP(64-128-52, silu, float32)"
+
+
+def test_a_bad_key_is_named():
+    for key, error in ((-1, ValueError), (0.5, TypeError), (None, TypeError)):
+        with pytest.raises(error, match="MLP: key must be"):
+            rp.nn.MLP((2, 3), key=key)
 
 
 # ---- the Gaussian head

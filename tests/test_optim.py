@@ -223,6 +223,15 @@ def test_a_state_is_a_copy_both_ways(dtype, rng):
     same_state(everything(optimizer), before)
 
 
+def test_the_text_of_an_optimizer(rng):
+    optimizer = rp.optim.Adam([np.zeros((3, 4)), np.zeros(5)], lr=abs)
+    rest = "betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0"
+    assert repr(optimizer) == f"Adam(2 arrays of 17 entries, lr=abs, {rest}, t=0)"
+    single = rp.optim.Adam(np.zeros(5), lr=0.1)
+    single.step(np.ones(5))
+    assert repr(single) == f"Adam(1 array of 5 entries, lr=0.1, {rest}, t=1)"
+
+
 # ---- refusals
 
 

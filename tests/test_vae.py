@@ -460,6 +460,45 @@ def test_progress_without_tqdm_says_what_to_install(rng, monkeypatch):
     assert terminal.getvalue() == ""
 
 
+def test_a_fit_that_diverges_says_so_and_at_which_step(likelihood, covariance_type, dtype, rng):
+    """Warnings are errors here: none comes before it. The parameters are those of the last finite step."""
+    x = rows_of(likelihood, rng)
+    wild = {"lr": lambda step: 0.01 if step < 4 else 1e30, "covariance_type": covariance_type, "dtype": dtype}
+    for train in (lambda m: m.fit(x), lambda m: [m.partial_fit(x) for _ in range(2)]):
+        model = make(likelihood, **wild)
+        with pytest.raises(ValueError, match=r"training diverged.*step [45]\b"):
+            train(model)
+        assert model._step == 4
+        assert np.isfinite(model._params).all()
+
+
+def test_parameters_or_moments_that_overflow_in_the_last_step_are_no_silent_result(rng):
+    x = rows_of("gaussian", rng)
+    last = {"dtype": "float32", "epochs": 1, "batch_size": 10}
+    with pytest.raises(ValueError, match=r"training diverged, the parameters are not finite after step 1; lower lr"):
+        make(**last, lr=lambda _: 1e39).fit(x)
+    with pytest.raises(
+        ValueError, match=r"training diverged, the second moments are not finite after step 1; lower lr"
+    ):
+        make(**last, hidden=(), noise_scale=1e-9).partial_fit(x)
+
+
+def test_data_too_large_to_square_are_a_clear_error(covariance_type, rng):
+    x = 1e20 * rows_of("gaussian", rng)
+    for train in (lambda m: m.fit(x), lambda m: m.partial_fit(x)):
+        model = make(dtype="float32", covariance_type=covariance_type)
+        with pytest.raises(ValueError, match=r"training diverged.*scale the data"):
+            train(model)
+
+
+def test_callbacks_keep_their_own_warnings(rng):
+    def callback(info):
+        np.float32(1e38) * np.float32(10)
+
+    with pytest.raises(RuntimeWarning, match="overflow"):
+        make().fit(rows_of("gaussian", rng), callbacks=[callback])
+
+
 @pytest.mark.parametrize(
     "duplicate", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "deepcopy", "pickle"]
 )
@@ -800,9 +839,9 @@ BAD_ARGUMENTS = [
     ({"dtype": ">f8"}, TypeError, "dtype must be float32 or float64, got '>f8'"),
     ({"dtype": "double-double"}, TypeError, "dtype must be float32 or float64, got 'double-double'"),
     ({"dtype": None}, TypeError, "dtype must be float32 or float64, got None"),
-    ({"key": -1}, ValueError, r"key must be in \[0, .*\), got -1"),
-    ({"key": 2**64}, ValueError, r"key must be in \[0, .*\), got 18446744073709551616"),
-    ({"key": 1.0}, TypeError, "key must be an int .*, got float"),
+    ({"key": -1}, ValueError, r"VAE: key must be in \[0, .*\), got -1"),
+    ({"key": 2**64}, ValueError, r"VAE: key must be in \[0, .*\), got 18446744073709551616"),
+    ({"key": 1.0}, TypeError, "VAE: key must be an int .*, got float"),
 ]
 
 
@@ -835,6 +874,7 @@ BAD_ROWS = [
     (GOOD.astype(str), TypeError, "must hold real numbers, got <U"),
     (GOOD.astype("datetime64[s]"), TypeError, "must hold real numbers, got datetime64"),
     (None, TypeError, "must hold real numbers, got object"),
+    (np.ma.masked_array(GOOD, GOOD == 1), TypeError, "must be an array without a mask; .* observed="),
     (np.where(GOOD == 1, np.nan, GOOD), ValueError, r"must be finite in float32, got nan at \[0, 1\]"),
     (np.where(GOOD == 1, -np.inf, GOOD), ValueError, r"must be finite in float32, got -inf at \[0, 1\]"),
     (np.where(GOOD == 1, 1e39, GOOD), ValueError, r"must be finite in float32, got 1e\+39 at \[0, 1\]"),
@@ -906,7 +946,7 @@ REFUSED_CALLS = [
     (
         lambda m: m.fit(GOOD, checkpoint="no/such/folder/c.npz"),
         ValueError,
-        "folder of .*checkpoint.*no/such/folder.* not exist",
+        "VAE: checkpoint: the folder of .*no/such/folder.* not exist",
     ),
     (lambda m: m.fit(GOOD, checkpoint="/"), ValueError, "checkpoint must be a file, got the folder '/'"),
     (lambda m: m.fit(GOOD, checkpoint=5), TypeError, "checkpoint must be a path, got 5"),
@@ -914,10 +954,10 @@ REFUSED_CALLS = [
     (lambda m: m.fit(GOOD, callbacks=[print, 3]), TypeError, "callbacks must be callables, got 3"),
     (lambda m: m.fit(GOOD, progress="yes"), ValueError, "progress must be True, False or 'auto', got 'yes'"),
     (lambda m: m.fit(GOOD, progress=1), ValueError, "progress must be True, False or 'auto', got 1"),
-    (lambda m: m.elbo(GOOD, key=-1), ValueError, "key must be in .*, got -1"),
-    (lambda m: m.elbo(GOOD, key="a"), TypeError, "key must be an int .*, got str"),
+    (lambda m: m.elbo(GOOD, key=-1), ValueError, "VAE: key must be in .*, got -1"),
+    (lambda m: m.elbo(GOOD, key="a"), TypeError, "VAE: key must be an int .*, got str"),
     (lambda m: m.elbo(GOOD, key=0, num_samples=0), ValueError, "num_samples must be >= 1, got 0"),
-    (lambda m: m.log_likelihood(GOOD, key=2**64), ValueError, "key must be in .*, got 18446744073709551616"),
+    (lambda m: m.log_likelihood(GOOD, key=2**64), ValueError, "VAE: key must be in .*, got 18446744073709551616"),
     (
         lambda m: m.log_likelihood(GOOD, key=0, num_samples=2.5),
         TypeError,
@@ -933,20 +973,44 @@ REFUSED_CALLS = [
     (lambda m: m.log_joint(GOOD, GOOD * 2), ValueError, r"observed must be 1 .* and 0 elsewhere, got 2\.0 at \[0, 1\]"),
     (lambda m: m.log_joint(GOOD, GOOD * np.nan), ValueError, r"observed must be 1 .* elsewhere, got nan at \[0, 0\]"),
     (lambda m: m.log_joint(GOOD, GOOD.astype(str)), TypeError, "observed must hold 0 and 1, got <U"),
+    (lambda m: m.log_joint(GOOD, np.ma.masked_array(GOOD)), TypeError, "observed must be an array without a mask"),
+    (lambda m: m.decode(np.ma.masked_array([0.0, 1.0])), TypeError, "z must be an array without a mask"),
     (lambda m: m.log_joint(GOOD.astype(str), np.ones_like(GOOD)), TypeError, "x must hold real numbers, got <U"),
     (lambda m: m.log_joint(GOOD.astype(object), np.ones_like(GOOD)), TypeError, "x must hold real numbers, got object"),
     (lambda m: m.log_joint(GOOD[0], np.ones(3)), ValueError, r"x must have shape \(n, 3\), got \(3,\)"),
     (lambda m: m.log_joint(GOOD * np.nan, GOOD), ValueError, r"x must be finite in float32, got nan at \[0, 1\]"),
+    (
+        lambda m: rp.elbo(m.posterior(np.tile(GOOD[0], (5, 1))), m.log_joint(GOOD), key=0),
+        ValueError,
+        r"VAE: log_joint: value must have shape \(S, 4, latent_dim\), got \(1, 5, 2\)",
+    ),
+    (
+        lambda m: m.log_joint(GOOD[:1])(np.zeros((3, 5, 2), np.float32)),  # one row would broadcast
+        ValueError,
+        r"VAE: log_joint: value must have shape \(S, 1, latent_dim\), got \(3, 5, 2\)",
+    ),
+    (
+        lambda m: m.log_joint(GOOD)(np.zeros((3, 4, 3), np.float32)),
+        ValueError,
+        r"VAE: log_joint: value must have .*, got \(3, 4, 3\) \(latent_dim is 2\)",
+    ),
+    (lambda m: m.log_joint(GOOD)(np.zeros(2, np.float32)), ValueError, r"VAE: log_joint: value must .*, got \(2,\)"),
+    (lambda m: m.log_joint(GOOD)(np.zeros((3, 4, 2))), TypeError, "VAE: log_joint: value must be float32 .*float64"),
+    (lambda m: m.log_joint(GOOD)(None), TypeError, "VAE: log_joint: value must be an array, got NoneType"),
+    (lambda m: setattr(m, "hidden", (8,)), AttributeError, "VAE: hidden is fixed .*; make a new one"),
+    (lambda m: setattr(m, "lr", 1.0), AttributeError, "VAE: lr is fixed .*; make a new one"),
+    (lambda m: delattr(m, "key"), AttributeError, "VAE: key is fixed .*; make a new one"),
+    (lambda m: setattr(m, "history_", {}), AttributeError, "history_"),
     (lambda m: m.decode(np.zeros(3)), ValueError, r"z must have shape \(\.\.\., 2\), got \(3,\)"),
     (lambda m: m.decode(1.0), ValueError, r"z must have shape \(\.\.\., 2\), got \(\)"),
     (lambda m: m.decode(["a", "b"]), TypeError, "z must hold real numbers, got <U1"),
     (lambda m: m.decode([1j, 0]), TypeError, "z must hold real numbers, got complex128"),
     (lambda m: m.decode([[1, 0], [1]]), ValueError, "z is not an array"),
     (lambda m: m.generate([np.nan, 0], key=0), ValueError, r"z must be finite in float32, got nan at \[0\]"),
-    (lambda m: m.generate([0, 0], key=0.5), TypeError, "key must be an int .*, got float"),
+    (lambda m: m.generate([0, 0], key=0.5), TypeError, "VAE: key must be an int .*, got float"),
     (lambda m: m.sample(-1, key=0), ValueError, "n must be >= 0, got -1"),
     (lambda m: m.sample(2.0, key=0), TypeError, r"n must be an integer >= 0, got 2\.0"),
-    (lambda m: m.sample(2, key=-1), ValueError, "key must be in .*, got -1"),
+    (lambda m: m.sample(2, key=-1), ValueError, "VAE: key must be in .*, got -1"),
 ]
 
 
@@ -966,6 +1030,44 @@ def test_a_model_that_is_not_fitted_says_so(likelihood):
     for call in [*calls, *others]:
         with pytest.raises(ValueError, match="this VAE is not fitted yet; call fit or load first"):
             call(model, GOOD)
+        with pytest.raises(AttributeError):
+            call(model, GOOD)
+    for name in ("history_", "noise_scale_"):
+        assert not hasattr(model, name)
+        fitted = make(likelihood).partial_fit(GOOD)
+        assert hasattr(fitted, name) == (name == "history_" or model.likelihood == "gaussian")
+
+
+def test_arguments_are_fixed_before_a_fit_too(likelihood):
+    model = make(likelihood)
+    for name in model.argument_names():
+        with pytest.raises(AttributeError, match=f"VAE: {name} is fixed"):
+            setattr(model, name, getattr(model, name))
+    model.note = "attributes of one's own are free"
+    model.note = "and may change"
+
+
+def test_a_subclass_may_have_arguments_of_its_own():
+    class Mine(rp.VAE):
+        def __init__(self, latent_dim, *, size=4):
+            super().__init__(latent_dim, hidden=(size,), batch_size=2, epochs=1)
+            self.size = size
+
+    model = Mine(2).fit(GOOD)
+    same_bits(copy.copy(model).decode([0, 0]), model.decode([0, 0]))
+    assert repr(model).endswith(", fitted)")
+    with pytest.raises(AttributeError, match="Mine: size is fixed"):
+        model.size = 5
+
+
+def test_the_text_of_a_model():
+    settings = {"hidden": (128,), "likelihood": "binomial", "total_count": 16, "lr": abs}
+    model = rp.VAE(8, **settings)
+    text = "VAE(8, hidden=(128,), covariance_type='full', likelihood='binomial', total_count=16, lr=abs, not fitted)"
+    assert repr(model) == text
+    assert repr(make().fit(GOOD)).startswith("VAE(2, hidden=(4,), covariance_type='full', likelihood='gaussian', lr=")
+    assert repr(make().fit(GOOD)).endswith(", fitted)")
+    assert repr(rp.VAE.__new__(rp.VAE)) == "<VAE without its arguments>"
 
 
 def test_bad_data_in_the_first_call_leave_the_model_unfitted(likelihood):

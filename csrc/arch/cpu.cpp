@@ -35,6 +35,7 @@ constinit const OpKernels REPARAM_JOIN(REPARAM_OP, _kernels) = {
     OpTraits<Op>::vjp_from_outputs(),
     {OpTraits<Op>::pass(false), OpTraits<Op>::pass(true)},
     op_flops,
+    {LaneTraits<FloatLanes>::width, LaneTraits<DoubleLanes>::width},
     {{kernel<Op, float, false>(), kernel<Op, double, false>()},
      {kernel<Op, float, true>(), kernel<Op, double, true>()}}};
 

@@ -37,15 +37,25 @@ inline int64_t item_size(Item item, bool is_double) {
   return item == Item::real ? (is_double ? 8 : 4) : item == Item::u8 ? 8 : 4;
 }
 
-// Batch dims are lined up on the right by NumPy's rule; a dim of length 1 or a missing one has stride 0.
-inline void read_batch(const py::array& array, int batch_rank, const Call& call, int64_t item, OperandData& out) {
+// In elements. NumPy leaves what it likes in the stride of a dim that is never walked.
+inline int64_t stride_of(const py::array& array, int dim, int64_t item, bool writes) {
+  if (array.shape(dim) <= 1) return 0;
+  const int64_t stride = array.strides(dim);
+  if (stride % item != 0) throw LayoutError("strides must be whole elements");
+  if (writes && stride == 0) throw py::value_error("an operand that is written has a stride of 0");
+  return stride / item;
+}
+
+// Batch dims are lined up on the right by NumPy's rule; a dim of length 1 or a missing one has stride 0, and an output
+// is summed over it.
+inline void read_batch(const py::array& array, int batch_rank, const Call& call, int64_t item, bool writes,
+                       OperandData& out) {
   for (int k = 0; k < batch_rank; ++k) {
     const int at = call.rank - batch_rank + k;
     if (at < 0) throw py::value_error("operand has more batch dims than the call");
-    const int64_t size = array.shape(k), stride = array.strides(k);
+    const int64_t size = array.shape(k);
     if (size != 1 && size != call.shape[at]) throw py::value_error("batch dims do not broadcast");
-    if (stride % item != 0) throw LayoutError("strides must be whole elements");
-    out.batch_stride[at] = size == 1 ? 0 : stride / item;
+    out.batch_stride[at] = stride_of(array, k, item, writes);
   }
 }
 
@@ -56,16 +66,18 @@ inline OperandData read_array(const py::array& array, const OperandSpec& spec, c
   const char kind = array.dtype().kind();
   const bool right_kind = spec.item == Item::real ? kind == 'f' : spec.item == Item::i4 ? kind == 'i' : kind == 'u';
   if (!right_kind || array.itemsize() != item) throw py::type_error("operand has the wrong element type");
+  if (array.dtype().byteorder() == '>') throw py::type_error("operand is not in native byte order");
   if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) throw LayoutError("operand is not aligned");
   if (writes && !array.writeable()) throw py::value_error("operand is read-only, but it is written");
   const int events = event_rank(spec), batch = static_cast<int>(array.ndim()) - events;
   if (batch < 0) throw py::value_error("operand has too few dims");
-  read_batch(array, batch, call, item, out);
+  const bool nothing_to_write = writes && array.size() == 0;  // then its strides of 0 are no sum over a dim
+  read_batch(array, batch, call, item, writes && !nothing_to_write, out);
   for (int k = 0; k < events; ++k) {
     if (array.shape(batch + k) != event_size(spec, call.extent, k)) throw py::value_error("event dims do not fit");
-    if (array.strides(batch + k) % item != 0) throw LayoutError("strides must be whole elements");
-    out.event_stride[k] = array.strides(batch + k) / item;
+    out.event_stride[k] = stride_of(array, batch + k, item, writes && !nothing_to_write);
   }
+  if (nothing_to_write) return out;
   out.data = static_cast<char*>(const_cast<void*>(array.data()));
   return out;
 }

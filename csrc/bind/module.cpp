@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "../arch/registry.hpp"
@@ -42,6 +41,7 @@ void read_sizes(Call& call, const PassSpec& pass, const std::vector<int64_t>& ba
 // A Draw stands as (key, index): index holds the stream of each event.
 OperandData read_draw(Call& call, const py::tuple& draw) {
   static constexpr OperandSpec stream{Kind::scalar, Item::u8, {-1, -1}, false};
+  if (!py::isinstance<py::array>(draw[1])) throw py::type_error("the index of a draw is not an array");
   call.draw_key = draw[0].cast<uint64_t>();
   OperandData out = bind::read_array(py::reinterpret_borrow<py::array>(draw[1]), stream, call, false, false);
   out.drawn = true;
@@ -50,12 +50,11 @@ OperandData read_draw(Call& call, const py::tuple& draw) {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kSignalInterval = std::chrono::milliseconds(50);
-const std::thread::id main_thread = std::this_thread::get_id();  // that of the import
-Clock::time_point signals_due;
+thread_local Clock::time_point signals_due;
 
-// Ctrl-C: Python's handlers run in its main thread, and their exception ends the call.
+// Ctrl-C: Python's handlers run in its main thread (elsewhere this finds nothing), and their exception ends the call.
 void check_signals() {
-  if (std::this_thread::get_id() != main_thread || Clock::now() < signals_due) return;
+  if (Clock::now() < signals_due) return;
   const py::gil_scoped_acquire gil;
   signals_due = Clock::now() + kSignalInterval;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -102,7 +101,7 @@ void run(const std::string& op_name, bool vjp, const std::string& isa, const std
           bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double, pass.writes[i]);
     else throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
   }
-  if (std::this_thread::get_id() == main_thread) signals_due = Clock::now() + kSignalInterval;
+  signals_due = Clock::now() + kSignalInterval;
   const WithoutInterpreter released;
   run_on_cpu(op, vjp, is_double, call, num_threads);
 }

@@ -115,6 +115,19 @@ REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> o
     for (int64_t j = 0; j <= i; ++j) out(i, j) = a[i] * b[j];
 }
 
+// sum + error <- sum + error + x, to twice the precision (Knuth's two-sum).
+template <class V>
+REPARAM_HD void add_with_error(V& sum, V& error, V x) {
+  const V total = sum + x, part = total - sum;
+  error = error + ((sum - (total - part)) + (x - part));
+  sum = total;
+}
+
+template <class V>
+REPARAM_HD V rounded(V sum, V error) {  // an infinite sum has no error
+  return select(error == error, sum + error, sum);
+}
+
 template <class V>
 REPARAM_HD Vec<const V> as_const(Vec<V> x) {
   return {x.first};

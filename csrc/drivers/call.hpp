@@ -5,7 +5,7 @@
 
 namespace reparam {
 
-inline constexpr int kMaxRank = 16;     // batch dims that are left after merging
+inline constexpr int kMaxRank = 16;     // batch dims of a call
 inline constexpr int kBlockTerms = 64;  // terms of one block of a reduction (the fixed order of sums)
 
 struct OperandData {
@@ -41,6 +41,7 @@ struct OpKernels {
   bool has_vjp, vjp_from_outputs;
   PassSpec pass[2];                        // forward, vjp
   double (*flops)(const int64_t* extent);  // of one event, forward
+  int lanes[2];                            // events that a kernel takes at once: float32, float64
   Kernel kernel[2][2];                     // [forward, vjp][float32, float64]
 };
 

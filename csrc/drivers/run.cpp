@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "run.hpp"
 
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <vector>
@@ -16,7 +16,8 @@ namespace {
 
 constexpr double kSerialNanoseconds = 50e3;  // below this much work a second thread costs more than it brings
 constexpr double kChunkNanoseconds = 20e3;
-constexpr int64_t kRoundBytes = 1 << 20;  // partial sums held at once by a reduction
+constexpr double kSerialChunkNanoseconds = 1e6;  // Ctrl-C is seen between chunks
+constexpr int64_t kRoundBytes = 1 << 20;         // partial sums held at once by a reduction
 
 // Kernels run under the default rounding mode with subnormals, whatever the caller has set.
 class FloatEnvironment {
@@ -96,10 +97,10 @@ struct Plan {
   int threads_for(int64_t events) const {
     return event_nanoseconds * static_cast<double>(events) < kSerialNanoseconds ? 1 : threads;
   }
-  int64_t chunk_events() const {  // a multiple of every lane count
-    const double events = kChunkNanoseconds / event_nanoseconds;
-    return events < 64 ? (event_nanoseconds * 64 < 10 * kChunkNanoseconds ? 64 : 16)
-                       : static_cast<int64_t>(events) / 64 * 64;
+  // Events that take about this long, in whole packs.
+  int64_t chunk_events(double nanoseconds) const {
+    const int64_t lanes = op.lanes[is_double], packs = static_cast<int64_t>(nanoseconds / event_nanoseconds) / lanes;
+    return lanes * (packs < 1 ? 1 : packs);
   }
 };
 
@@ -131,7 +132,7 @@ void map_events(const Plan& plan, const Call& call) {
     const Plan& plan;
     const Call& call;
     int64_t events, chunk;
-  } context{plan, call, product(call.shape, call.rank), plan.chunk_events()};
+  } context{plan, call, product(call.shape, call.rank), 0};
   const auto body = [](void* data, int64_t k) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
@@ -139,7 +140,7 @@ void map_events(const Plan& plan, const Call& call) {
     c.plan.kernel.run(c.call, begin, end, thread_arena(c.plan.arena), nullptr);
   };
   const int threads = plan.threads_for(context.events);
-  if (threads == 1) context.chunk *= 64;  // a millisecond: Ctrl-C is seen between chunks
+  context.chunk = plan.chunk_events(threads == 1 ? kSerialChunkNanoseconds : kChunkNanoseconds);
   if (context.events) parallel_for((context.events + context.chunk - 1) / context.chunk, threads, body, &context);
 }
 
@@ -189,7 +190,7 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
       }
       write_event<T>(plan.pass.operand[i], call.operand[i], call.extent, at, sum.data() + offset[i]);
     }
-    std::memset(sum.data(), 0, sizeof(double) * sum.size());
+    std::fill(sum.begin(), sum.end(), 0.0);
   };
   if (terms == 0)
     for (int64_t event = 0; event < kept; ++event) finish(event);

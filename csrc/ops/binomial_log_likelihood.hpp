@@ -14,8 +14,13 @@ struct binomial_log_likelihood {
   template <class V, class N>
   REPARAM_HD static void forward(N n, Vec<const V> successes, Vec<const V> logits, Vec<const V> total_count,  // inputs
                                  Scalar<V> log_likelihood) {                                                  // outputs
-    V sum = constant<V>(0);
-    for (int64_t j = 0; j < n; ++j) sum = sum + mul_add(successes[j], logits[j], -total_count[j] * softplus(logits[j]));
+    const V zero = constant<V>(0);
+    V sum = zero;
+    for (int64_t j = 0; j < n; ++j) {
+      const V l = logits[j], k = successes[j], misses = total_count[j] - k, size = absolute(l);
+      const V linear = size * select(l > zero, misses, k);
+      sum = sum - mul_add(total_count[j], log1p(exp(-size)), linear);
+    }
     log_likelihood() = sum;
   }
 
@@ -23,11 +28,15 @@ struct binomial_log_likelihood {
   REPARAM_HD static void vjp(N n, Vec<const V> successes, Vec<const V> logits, Vec<const V> total_count,  // inputs
                              Scalar<const V> ct_log_likelihood,                               // output cotangents
                              Vec<V> ct_successes, Vec<V> ct_logits, Vec<V> ct_total_count) {  // input cotangents
-    const V ct = ct_log_likelihood();
+    const V ct = ct_log_likelihood(), zero = constant<V>(0), one = constant<V>(1);
     for (int64_t j = 0; j < n; ++j) {
-      ct_successes[j] = ct * logits[j];
-      ct_logits[j] = ct * mul_add(-total_count[j], sigmoid(logits[j]), successes[j]);
-      ct_total_count[j] = -ct * softplus(logits[j]);
+      const V l = logits[j], k = successes[j], misses = total_count[j] - k, e = exp(-absolute(l));
+      const V unlikely = e / (one + e), likely = one / (one + e);  // the smaller and the larger of the two odds
+      const auto positive = l > zero;
+      const V slope = mul_add(k, select(positive, unlikely, likely), -misses * select(positive, likely, unlikely));
+      ct_successes[j] = ct * l;
+      ct_logits[j] = ct * slope;
+      ct_total_count[j] = -ct * (select(positive, l, zero) + log1p(e));
     }
   }
 };

@@ -50,8 +50,8 @@ struct cholesky_ex {
       }
     }
     info() = first_bad;
-    const V poison = select(first_bad == zero, zero, quiet_nan<V>());
-    for (int64_t k = 0; k < triangle(d); ++k) scale_tril.first[k] = scale_tril.first[k] + poison;
+    const auto failed = first_bad > zero;
+    for (int64_t k = 0; k < triangle(d); ++k) scale_tril.first[k] = select(failed, quiet_nan<V>(), scale_tril.first[k]);
   }
 
   template <class V, class N>

@@ -4,8 +4,10 @@
 //   value = mean log p(x, z_s) + sum_i log S_ii + d (1 + log 2 pi)/2
 //   d loc = mean g_s;   d S = tril(mean g_s noise_s^T) + diag(1/S_ii)
 //   log_weights_s = log p(x, z_s) - log q(z_s),   standard_error = sd(log p(x, z_s), ddof 1)/sqrt(n), NaN for one draw
-// Sums over draws: blocks of 64, then over blocks, so that rounding does not grow with n.
-// Scratch: one block's sums. Nothing of the size of the noise is stored. Cost per draw 2 d^2 flops beside the target's.
+// Sums over draws: in order in blocks of 64, the blocks joined with their rounding errors kept (Knuth's two-sum), so
+// that rounding does not grow with n. (Eight partial sums a block, as sums over a batch have, would take eight times
+// the scratch.) Scratch: one block's sums and the errors. Nothing of the size of the noise is stored. Cost per draw 2
+// d^2 flops beside the target's.
 #pragma once
 #include "../core/linear.hpp"
 
@@ -52,12 +54,12 @@ template <class V, template <class> class Family>
 struct ElboSums {
   using F = Family<V>;
   static constexpr int64_t kBlock = 64;
-  static REPARAM_HD int64_t scratch_values(int64_t d) { return d + F::values(d); }
 
   int64_t d, draws;
   V log_det;
   ElboOutputs<V> out;
-  V *block_loc, *block_scale, block_log_prob, log_prob_sum;
+  V *block_loc, *block_scale, *error_loc, *error_scale;
+  V block_log_prob, log_prob_sum, log_prob_error;
 
   REPARAM_HD ElboSums(int64_t draws_, int64_t d_, typename F::Input scale, V* scratch, ElboOutputs<V> outputs)
       : d(d_),
@@ -66,10 +68,14 @@ struct ElboSums {
         out(outputs),
         block_loc(scratch),
         block_scale(scratch + d_),
+        error_loc(block_scale + F::values(d_)),
+        error_scale(error_loc + d_),
         block_log_prob(constant<V>(0)),
-        log_prob_sum(constant<V>(0)) {
-    for (int64_t i = 0; i < d; ++i) block_loc[i] = out.ct_loc[i] = constant<V>(0);
-    for (int64_t k = 0; k < F::values(d); ++k) block_scale[k] = out.ct_scale[k] = constant<V>(0);
+        log_prob_sum(constant<V>(0)),
+        log_prob_error(constant<V>(0)) {
+    for (int64_t k = 0; k < 2 * (d + F::values(d)); ++k) scratch[k] = constant<V>(0);
+    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = constant<V>(0);
+    for (int64_t k = 0; k < F::values(d); ++k) out.ct_scale[k] = constant<V>(0);
   }
 
   // Draw s: its log p(x, z_s) and g_s.
@@ -84,26 +90,29 @@ struct ElboSums {
 
   REPARAM_HD void close_block() {
     const V zero = constant<V>(0);
-    log_prob_sum = log_prob_sum + block_log_prob;
+    add_with_error(log_prob_sum, log_prob_error, block_log_prob);
     block_log_prob = zero;
-    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = out.ct_loc[i] + block_loc[i], block_loc[i] = zero;
+    for (int64_t i = 0; i < d; ++i) add_with_error(out.ct_loc[i], error_loc[i], block_loc[i]), block_loc[i] = zero;
     for (int64_t k = 0; k < F::values(d); ++k)
-      out.ct_scale[k] = out.ct_scale[k] + block_scale[k], block_scale[k] = zero;
+      add_with_error(out.ct_scale[k], error_scale[k], block_scale[k]), block_scale[k] = zero;
   }
 
   REPARAM_HD void finish(typename F::Input scale, Vec<const V> log_prob) {
     const double n = static_cast<double>(draws);
-    const V mean = log_prob_sum / constant<V>(n), poison = log_det - log_det;  // NaN where a scale is not > 0
+    const V mean = rounded(log_prob_sum, log_prob_error) / constant<V>(n),
+            poison = log_det - log_det;  // NaN where a scale is not > 0
     out.value() = mean + log_det + constant<V>(d * (0.5 + kHalfLog2Pi));
-    V total = constant<V>(0), block = total;
+    V total = constant<V>(0), error = total, block = total;
     for (int64_t s = 0; s < draws; ++s) {
       const V deviation = log_prob[s] - mean;
       block = mul_add(deviation, deviation, block);
-      if ((s + 1) % kBlock == 0 || s + 1 == draws) total = total + block, block = constant<V>(0);
+      if ((s + 1) % kBlock == 0 || s + 1 == draws) add_with_error(total, error, block), block = constant<V>(0);
     }
+    total = rounded(total, error);
     out.standard_error() = draws > 1 ? square_root(total / constant<V>((n - 1) * n)) + poison : quiet_nan<V>();
-    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = out.ct_loc[i] / constant<V>(n) + poison;
-    for (int64_t k = 0; k < F::values(d); ++k) out.ct_scale[k] = out.ct_scale[k] / constant<V>(n) + poison;
+    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = rounded(out.ct_loc[i], error_loc[i]) / constant<V>(n) + poison;
+    for (int64_t k = 0; k < F::values(d); ++k)
+      out.ct_scale[k] = rounded(out.ct_scale[k], error_scale[k]) / constant<V>(n) + poison;
     const V* s = scale.first;
     for (int64_t i = 0; i < d; ++i) {
       const int64_t k = F::diagonal(i);
@@ -128,7 +137,7 @@ struct ElboCombine {
     for (int64_t s = 0; s < draws; ++s) sums.add(s, noise.row(s), log_prob[s], grad.row(s));
     sums.finish(scale, log_prob);
   }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[1] + triangle(n[1]); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return 2 * (n[1] + triangle(n[1])); }
 };
 
 }  // namespace reparam::REPARAM_ARCH

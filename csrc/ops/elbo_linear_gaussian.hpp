@@ -11,7 +11,7 @@ template <template <class> class Family>
 struct ElboLinearGaussian {
   static constexpr bool has_vjp = false;
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[1] * (2 * n[1] + 4 * n[2] + 45); }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0] + 3 * n[1] + triangle(n[1]); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0] + 2 * n[1] + 2 * (n[1] + triangle(n[1])); }
 
   template <class V, class N, class Noise, class Weight>
   REPARAM_HD static void forward(N draws, N d, N n, Vec<V> scratch, Noise noise, Vec<const V> loc,

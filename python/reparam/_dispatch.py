@@ -97,7 +97,8 @@ def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[f
             coded.append(float(_check.as_bool(f"{p.name}: {name}", value)))
         else:
             low, high = op.limits.get(name, (-math.inf, math.inf))
-            coded.append(_check.as_float(f"{p.name}: {name}", value, low, high))
+            plain = type(value) is float and -math.inf < value and low <= value < high  # the check costs 1 us
+            coded.append(value if plain else _check.as_float(f"{p.name}: {name}", value, low, high))
     return values, tuple(coded)
 
 
@@ -175,6 +176,7 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
         inputs = list(args)
     if p.in_place:
         _check.check_in_place(p, args, plan.batch_shape)
+        inputs = _apart(p, inputs)
     if sums is not None:
         _run_on_backend(p, plan, attributes, inputs, list(sums))
         return None
@@ -189,6 +191,15 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     for target, result in copies:
         target[...] = result
     return out
+
+
+def _apart(p: Pass, inputs: list[Any]) -> list[Any]:
+    """Copies of operands that are read and share memory with one that is updated: as if there were no overlap."""
+    written = [x for o, x in zip(p.inputs, inputs, strict=True) if o.in_place]
+    return [
+        x if o.in_place or not any(np.may_share_memory(x, w) for w in written) else x.copy()
+        for o, x in zip(p.inputs, inputs, strict=True)
+    ]
 
 
 def _write_back(p: Pass, args: tuple[Any, ...], inputs: list[Any]) -> None:

@@ -137,6 +137,7 @@ class Op:
         self.result: Callable[..., Any] | None = settings.get("result")
         self.forward_pass = Pass(self, self.inputs, self.outputs, body, vjp=False)
         self.vjp_pass: Pass | None = None
+        self.__signature__ = self._python_signature(self.forward_pass)
         self.vjp: Any = None  # None, or vjp(*inputs, *output_cotangents) -> input cotangents
 
     @property
@@ -158,10 +159,41 @@ class Op:
         def vjp(*args: Any, out: Any = None, **attributes: Any) -> Any:
             return _dispatcher[0](vjp_pass, args, out, attributes)
 
-        vjp.__name__ = vjp_pass.name
-        vjp.__doc__ = f"Cotangents of the inputs of ``{self.name}``: {', '.join(o.name for o in results)}."
+        vjp.__name__ = vjp_pass.name.rpartition(".")[2]
+        vjp.__qualname__, vjp.__module__ = vjp_pass.name, self.__module__  # by which pickle finds it
+        vjp.__doc__ = self._vjp_doc(vjp_pass)
+        vjp.__signature__ = self._python_signature(vjp_pass)  # type: ignore[attr-defined]
         self.vjp = vjp
         return body
+
+    def _python_signature(self, p: Pass) -> inspect.Signature:
+        kind = inspect.Parameter
+        made = [kind(o.name, kind.POSITIONAL_OR_KEYWORD) for o in p.inputs]
+        made += [kind(s, kind.KEYWORD_ONLY) for s in p.free_symbols]
+        for name, value in self.defaults.items():
+            made.append(kind(name, kind.KEYWORD_ONLY, default=kind.empty if value is None else value))
+        if p.outputs:
+            made.append(kind("out", kind.KEYWORD_ONLY, default=None))
+        return inspect.Signature(made)
+
+    def _vjp_doc(self, p: Pass) -> str:
+        """Parameters and results of the reverse pass, from the operands."""
+
+        def shape(o: Operand) -> str:
+            return f"array, shape (...{', ' if o.symbols else ''}{o.event_text()})"
+
+        def result(o: Operand) -> str:
+            space = {"tril": "\n    Lower triangular, zero above.", "sym": "\n    Symmetric."}.get(o.kind, "")
+            return f"{o.name} : {shape(o)}{space}"
+
+        head = (
+            f"Cotangents of the inputs of ``{self.name}``, each of its own input's shape, summed over broadcast dims."
+        )
+        taken = [f"{o.name} : {shape(o)}" for o in p.inputs]
+        keywords = [f"{', '.join(self.attributes)}\n    As in the forward call."] if self.attributes else []
+        keywords.append("out : array or tuple of arrays, optional\n    Where to write the results.")
+        parameters, results = "\n".join(taken + keywords), "\n".join(map(result, p.outputs))
+        return f"{head}\n\nParameters\n----------\n{parameters}\n\nReturns\n-------\n{results}\n"
 
     @staticmethod
     def real(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
@@ -174,6 +206,9 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}: {self.signature}>"
+
+    def __reduce__(self) -> str:
+        return self.name  # there is one of each: a pickle and a copy name it
 
 
 OPS: dict[str, Op] = {}

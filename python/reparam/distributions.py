@@ -11,17 +11,11 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._check import NotPositiveDefiniteError, as_float_array, as_shape, broadcast_batches, same_dtype
+from ._check import NotPositiveDefiniteError, as_float_array, as_shape, broadcast_batches, check_finite, same_dtype
 
 __all__ = ["MultivariateNormal", "MultivariateNormalDiag", "kl_divergence"]
 
 Array = NDArray[Any]
-
-
-def _check_finite(owner: str, name: str, value: Array) -> None:
-    if not np.isfinite(value).all():
-        at = tuple(int(k) for k in np.argwhere(~np.isfinite(value))[0])
-        raise ValueError(f"{owner}: {name} must be finite, got {value[at]} at {list(at)}")
 
 
 def _check_positive(owner: str, name: str, scale: Array) -> None:
@@ -69,8 +63,8 @@ class _Gaussian:
             )
         same_dtype(owner, ("loc", loc.dtype), (name, scale.dtype))
         broadcast_batches(owner, ["loc", name], [loc.shape[:-1], scale.shape[: scale.ndim - rank]])
-        _check_finite(owner, "loc", loc)
-        _check_finite(owner, name, np.tril(scale) if rank == 2 else scale)
+        check_finite(f"{owner}: loc", loc)
+        check_finite(f"{owner}: {name}", np.tril(scale) if rank == 2 else scale)
         return loc, scale
 
     @property
@@ -154,7 +148,7 @@ class _Gaussian:
     def entropy(self) -> Array:
         """Entropy, of the batch shape."""
         made = getattr(ops, f"normal_{self._family}_entropy")(self._scale)
-        result: Array = np.broadcast_to(made, self.batch_shape)
+        result: Array = made if np.shape(made) == self.batch_shape else np.broadcast_to(made, self.batch_shape).copy()
         return result
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._check import FLOATS, as_choice, as_int
+from ._check import FLOATS, as_choice, as_int, as_key
 from .distributions import MultivariateNormal, MultivariateNormalDiag
 from .ops.likelihood import ACTIVATIONS
 
@@ -85,11 +85,29 @@ class MLP:
         if not self.params.flags.writeable:
             raise ValueError("MLP: params is read-only, but the weights are written into it")
         self.views = self.split(self.params)
-        number = rp_random.as_key(key)
+        number = as_key(key, "MLP: key")
         for k, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             noise = rp_random.normal((fan_in, fan_out), key=number, stream=k, dtype=self.dtype)
             self.views[f"weight{k}"][...] = noise * np.sqrt(2 / (fan_in + fan_out)).astype(self.dtype)
             self.views[f"bias{k}"][...] = 0
+
+    def __repr__(self) -> str:
+        """Widths, activation and element type."""
+        return f"MLP({'-'.join(map(str, self.sizes))}, {self.activation}, {self.dtype})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and deep copies hold: ``params``, of which the views are made again."""
+        return {name: value for name, value in vars(self).items() if name != "views"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.views = self.split(self.params)
+
+    def __copy__(self) -> MLP:
+        """A net of its own: two that share parameters would train each other."""
+        twin = type(self).__new__(type(self))
+        twin.__setstate__({**self.__getstate__(), "params": self.params.copy()})
+        return twin
 
     @staticmethod
     def count(sizes: tuple[int, ...]) -> int:
@@ -122,6 +140,15 @@ class MLP:
         backprop : callable
             ``backprop(ct_y, input_gradient=True, parameter_gradient=True)`` gives ``(ct_x, grads)``; None stands for
             one that was not asked for, and is not computed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another shape or dtype.
+
+        Notes
+        -----
+        ``backprop`` reads the net's ``params`` and the ``x`` of this call again: neither may be changed in between.
         """
         _check_array("MLP: x", x, self.dtype)
         _check_last_dim("MLP: x", x, self.sizes[0])

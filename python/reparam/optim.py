@@ -97,6 +97,15 @@ class Adam:
         self.m = [np.zeros_like(p) for p in self.params]
         self.v = [np.zeros_like(p) for p in self.params]
 
+    def __repr__(self) -> str:
+        """What it updates, the hyperparameters, and the steps taken."""
+        rate = getattr(self.lr, "__name__", "a function") if callable(self.lr) else self.lr
+        count = f"{len(self.params)} array{'s' if len(self.params) != 1 else ''} of {sum(p.size for p in self.params)}"
+        return (
+            f"Adam({count} entries, lr={rate}, betas={self.betas}, eps={self.eps}, weight_decay={self.weight_decay}, "
+            f"t={self.t})"
+        )
+
     def step(self, grads: Array | Sequence[Array]) -> None:
         """Take one descent step.
 

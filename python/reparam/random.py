@@ -87,8 +87,9 @@ def normal(shape: Any, *, key: Key, stream: int = 0, offset: int = 0, dtype: Any
     """
     sizes = as_shape("normal: shape", shape)
     if like is not None and dtype is None:
-        dtype = as_array("normal: like", like).dtype
-    real = as_dtype("normal: dtype", np.float64 if dtype is None else dtype)
+        real = as_dtype("normal: the dtype of like", as_array("normal: like", like).dtype)
+    else:
+        real = as_dtype("normal: dtype", np.float64 if dtype is None else dtype)
     place = _place("normal", stream, offset)
     return _fill(ops.normal, math.prod(sizes), as_key(key, "normal: key"), place, real).reshape(sizes)
 

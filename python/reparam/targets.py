@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._check import as_float_array, as_weak_scalar, broadcast_batches, is_weak, same_dtype
+from ._check import as_float_array, as_weak_scalar, broadcast_batches, check_finite, is_weak, same_dtype
 
 __all__ = ["LinearGaussian"]
 
@@ -49,6 +49,8 @@ class LinearGaussian:
             same_dtype("LinearGaussian", ("x", dtype), (name, array.dtype))
             object.__setattr__(self, name, array)
         self._check_shapes()
+        for name in ("x", "weight", "bias"):
+            check_finite(f"LinearGaussian: {name}", arrays[name])
         bad = ~((self.noise_scale > 0) & np.isfinite(self.noise_scale))
         if bad.any():
             raise ValueError(f"LinearGaussian: noise_scale must be finite and > 0, got {self.noise_scale[bad][0]}")

@@ -92,6 +92,17 @@ def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:
             raise ValueError(f"{name} and must have the full shape {batch_shape}, got {array.shape}")
         if operand.in_place and not array.flags.writeable:
             raise ValueError(f"{name}, but it is read-only")
+        if operand.in_place and _overlaps_itself(array):
+            raise ValueError(f"{name}, but entries of it share memory (a stride of 0)")
+    written = [(o.name, a) for o, a in zip(p.inputs, args, strict=True) if o.in_place]
+    for k, (name, array) in enumerate(written):
+        for other, another in written[:k]:
+            if np.may_share_memory(array, another):
+                raise ValueError(f"{p.name}: {other} and {name} are updated in place, but share memory")
+
+
+def _overlaps_itself(array: Array) -> bool:
+    return array.size > 0 and any(n > 1 and stride == 0 for n, stride in zip(array.shape, array.strides, strict=True))
 
 
 def check_out(p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]]) -> tuple[Array, ...]:
@@ -114,4 +125,6 @@ def check_out(p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]])
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
         if not array.flags.writeable:
             raise ValueError(f"{name} is read-only")
+        if _overlaps_itself(array):
+            raise ValueError(f"{name} has entries that share memory (a stride of 0)")
     return given

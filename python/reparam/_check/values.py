@@ -191,3 +191,11 @@ def _jax_words(key: Any) -> Array | None:
         key = jax.random.key_data(key)
     words = np.asarray(key) if hasattr(key, "__array__") else None
     return words if words is not None and words.dtype == np.uint32 and words.shape == (2,) else None
+
+
+def check_finite(name: str, array: Array) -> None:
+    """Refuse NaN and infinities, and say where the first one is."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        at = tuple(int(k) for k in np.argwhere(~finite)[0])
+        raise ValueError(f"{name} must be finite, got {array[at]} at {list(at)}")

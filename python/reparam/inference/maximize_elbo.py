@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import as_float, as_int
+from .._check import as_float, as_int, as_key
 from ..elbo import elbo
 from ..optim import Adam
 
@@ -40,6 +41,12 @@ class Step:
     epoch: int  # epochs done before this step's
     elbo: float  # this minibatch's mean per row
     model: Any
+
+
+def _pair(made: Any) -> tuple[Any, Callable[[Any], object]]:
+    if not (isinstance(made, tuple) and len(made) == 2 and callable(made[1])):
+        raise TypeError(f"maximize_elbo: encode must return (q, pullback), got {type(made).__name__}")
+    return made
 
 
 def maximize_elbo(  # noqa: PLR0913
@@ -112,16 +119,25 @@ def maximize_elbo(  # noqa: PLR0913
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what came and what was expected.
+        Naming the argument, what came and what was expected. ValueError also where an ELBO or a gradient is not finite:
+        the parameters are then those of the step before.
 
     Notes
     -----
     Ranganath, Gerrish and Blei, arXiv 1401.0118; Kingma and Welling, arXiv 1312.6114.
     """
+    for name, value in {"encode": encode, "log_joint": log_joint, "on_step": on_step, "on_epoch": on_epoch}.items():
+        if not callable(value) and not (value is None and name.startswith("on_")):
+            raise TypeError(f"maximize_elbo: {name} must be callable, got {type(value).__name__}")
+    if not isinstance(optimizer, Adam):
+        raise TypeError(f"maximize_elbo: optimizer must be an Adam, got {type(optimizer).__name__}")
+    if not isinstance(grads, np.ndarray):
+        raise TypeError(f"maximize_elbo: grads must be an array, got {type(grads).__name__}")
     as_int("maximize_elbo: num_rows", num_rows, 1)
-    as_int("maximize_elbo: batch_size", batch_size, 1)
+    if as_int("maximize_elbo: batch_size", batch_size, 1) > num_rows:
+        raise ValueError(f"maximize_elbo: batch_size must be <= num_rows = {num_rows}, got {batch_size}")
     as_float("maximize_elbo: kl_weight", kl_weight, 0, above=True)
-    step, key = as_int("maximize_elbo: step", step), rp_random.as_key(key)
+    step, key = as_int("maximize_elbo: step", step), as_key(key, "maximize_elbo: key")
     if not np.iterable(epochs):
         raise TypeError(f"maximize_elbo: epochs must be the numbers of the epochs, such as range(10), got {epochs!r}")
     for epoch in epochs:
@@ -129,7 +145,7 @@ def maximize_elbo(  # noqa: PLR0913
         total = 0.0
         for start in range(0, num_rows, batch_size):
             rows = order[start : start + batch_size]
-            q, pullback = encode(rows)
+            q, pullback = _pair(encode(rows))
             estimate = elbo(
                 q,
                 log_joint(rows),
@@ -139,10 +155,15 @@ def maximize_elbo(  # noqa: PLR0913
                 index=rows,
             )
             pullback(estimate.grad)
+            batch_elbo = kl_weight * float(np.sum(estimate.value, dtype=np.float64))
+            if not (math.isfinite(batch_elbo) and math.isfinite(np.add.reduce(grads, None))):
+                raise ValueError(
+                    f"maximize_elbo: training diverged at step {step + 1} (epoch {epoch}): the minibatch's ELBO is "
+                    f"{batch_elbo / len(rows):g} or its gradient is not finite; lower lr, or scale the data"
+                )
             np.multiply(grads, np.asarray(-kl_weight / len(rows), grads.dtype), out=grads)
             optimizer.step(grads)
             step += 1
-            batch_elbo = kl_weight * float(np.sum(estimate.value, dtype=np.float64))
             total += batch_elbo
             if on_step is not None and on_step(step, epoch, batch_elbo / len(rows)):
                 return step

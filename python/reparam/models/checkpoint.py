@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import errno
 import io
 import json
 import os
 import secrets
+import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,17 +18,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import CheckpointError, as_int
+from .._check import CheckpointError, came
 
-__all__ = ["HISTORY", "Saved", "as_path", "fingerprint", "read", "require_same", "take", "write"]
+__all__ = ["HISTORY", "as_path", "fingerprint", "read", "require_same", "take", "write"]
 
 Array = NDArray[Any]
 FORMAT, VERSION = "reparam-checkpoint", 1
 HISTORY = ("step", "epoch", "elbo", "validation_elbo")
 
 
-def as_path(name: str, path: Any) -> Path:
-    """Where a checkpoint can be written: a path in a folder that exists.
+def as_path(name: str, path: Any, *, new: bool = True) -> Path:
+    """Where a checkpoint is, or with ``new`` can be written: a regular file, or none yet, in a folder that exists.
 
     Raises
     ------
@@ -35,13 +37,28 @@ def as_path(name: str, path: Any) -> Path:
     """
     try:
         target = Path(path)
+        real = Path(os.path.realpath(target))
     except TypeError:
-        raise TypeError(f"{name} must be a path, got {path!r}") from None
-    if not target.parent.is_dir():
-        raise ValueError(f"the folder of {name} {str(target)!r} does not exist")
-    if target.is_dir():
+        raise TypeError(f"{name} must be a path, got {came(path)}") from None
+    except ValueError:  # a null character
+        raise ValueError(f"{name} must be a path, got {came(path)}") from None
+    if real.is_dir():
+        if not new:  # as any open of it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         raise ValueError(f"{name} must be a file, got the folder {str(target)!r}")
+    if new and not real.parent.is_dir():
+        raise ValueError(f"{name}: the folder of {str(target)!r} does not exist")
+    if _is_special(real):
+        raise ValueError(f"{name} must be a regular file, got {str(target)!r}, which is something else")
     return target
+
+
+def _is_special(real: Path) -> bool:
+    """Whether a resolved path is there and is no regular file: a device, a pipe, a socket, a link to itself."""
+    try:
+        return not stat.S_ISREG(os.lstat(real).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def fingerprint(x: Any) -> dict[str, Any]:
@@ -74,22 +91,41 @@ def require_same(path: Path, header: dict[str, Any], config: dict[str, Any], dat
 def write(path: Any, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a checkpoint: a temporary file in the same folder, fsync, rename; the previous one stays until then.
 
+    Of a symbolic link the file that it points to is replaced.
+
     Raises
     ------
+    CheckpointError
+        If an array holds numbers that are not finite: nothing is written.
     OSError
-        If the folder cannot be written; the previous file is still there.
+        If the folder cannot be written, naming ``path``; the previous file is still there.
     """
-    target = Path(path)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: not written, {name} holds numbers that are not finite: training diverged")
+    real = Path(os.path.realpath(path))
+    if _is_special(real):  # since the path was checked
+        raise ValueError(f"{path} is no regular file, and is not replaced")
     text = json.dumps({"format": FORMAT, "version": VERSION, **header})
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        _replace(real, header=np.frombuffer(text.encode(), np.uint8), **arrays)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # and not the temporary file's name
+
+
+def _replace(target: Path, **arrays: Array) -> None:
+    temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(8)}")  # not longer than a name may be
     try:
         with open(temporary, "xb") as file:
-            np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
     folder = os.open(target.parent, os.O_RDONLY)
     try:
@@ -165,116 +201,3 @@ def take(path: Any, arrays: dict[str, Array], name: str, like: Array) -> Array:
     if not np.isfinite(array).all():
         raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
     return array
-
-
-class Saved:
-    """The half of a model that goes into files, pickles and copies: arguments, parameters, optimizer, history."""
-
-    _build: Any  # what the model half provides
-    _optimizer: Any
-    _params: Array
-    _mean: Array
-    _step: int
-    _history: dict[str, list[float]]
-
-    @classmethod
-    def argument_names(cls) -> tuple[str, ...]:
-        """Names of the constructor's arguments."""
-        return tuple(n for n in inspect.signature(cls.__init__).parameters if n != "self")
-
-    def _check_fitted(self) -> None:
-        if self._optimizer is None:
-            raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit or load first")
-
-    def _config(self) -> dict[str, Any]:
-        config = {name: getattr(self, name) for name in self.argument_names()}
-        config["hidden"] = list(config["hidden"])
-        if callable(config["lr"]):
-            config["lr"] = "callable"
-        return config
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "params": self._params, "mean": self._mean, "adam": self._optimizer.state_dict(),
-            "step": self._step, "history": self._history,
-        }  # fmt: skip
-
-    def _restore(self, params: Array, mean: Array, adam: Any, step: int, history: dict[str, list[float]]) -> None:
-        """Of a model that :meth:`_build` has made."""
-        self._params[...], self._mean[...] = params, mean
-        if adam is not None:
-            self._optimizer.load_state_dict(adam)
-        self._step, self._history = step, history
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What pickles and copies hold. The nets are views of one buffer, which they would take apart."""
-        arguments = {name: getattr(self, name) for name in self.argument_names()}
-        return {"arguments": arguments, "state": None if self._optimizer is None else self._state()}
-
-    def __setstate__(self, stored: dict[str, Any]) -> None:
-        """Build the model anew."""
-        type(self).__init__(self, **stored["arguments"])
-        if stored["state"] is not None:
-            self._build(len(stored["state"]["mean"]))
-            self._restore(**stored["state"])
-
-    def _write(self, path: Any, data: dict[str, Any] | None) -> None:
-        state = self._state()
-        header = {
-            "kind": type(self).__name__, "config": self._config(), "data_dim": len(self._mean), "step": self._step,
-            "data": data, "history": self._history, "adam_step": state["adam"]["t"],
-        }  # fmt: skip
-        arrays = {"params": self._params, "mean": self._mean}
-        if data is not None:
-            arrays |= {f"adam_{name}": state["adam"][name][0] for name in ("m", "v")}
-        write(path, header, arrays)
-
-    def save(self, path: Any) -> None:
-        """Write the fitted model to one file, without pickle; :meth:`load` reads it."""
-        self._check_fitted()
-        self._write(path, None)
-
-    @classmethod
-    def load(cls, path: Any) -> Any:
-        """Read a model that :meth:`save` or a checkpoint wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-        CheckpointError
-            If the file is corrupt, truncated or of something else.
-        """
-        return cls._read(path)[0]
-
-    @classmethod
-    def _read(cls, path: Any) -> tuple[Any, dict[str, Any]]:
-        """The model of a file, and the file's header."""
-        header, arrays = read(path, cls.__name__)
-        try:
-            config, data = dict(header["config"]), header["data"]
-            if set(config) != set(cls.argument_names()):
-                raise ValueError(f"its config has the entries {sorted(config)}")
-            if data is not None and not isinstance(data, dict):
-                raise TypeError(f"its data is {data!r}")
-            if config["lr"] == "callable":
-                config["lr"] = 1e-3  # a function is not stored; it matters only to further training
-            model: Any = cls(**config)
-            model._build(as_int("data_dim", header["data_dim"], 1), count=arrays["params"].size)
-            history = {name: [float(entry) for entry in header["history"][name]] for name in HISTORY}
-            if len({len(entries) for entries in history.values()}) != 1:
-                raise ValueError("its history has not one entry an epoch")
-            step, adam_step = as_int("step", header["step"]), as_int("adam_step", header["adam_step"], 0, 2**63)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: the file does not describe a {cls.__name__}: {error!r}") from error
-        adam = None
-        if data is not None:
-            adam = {"t": adam_step, **{k: [take(path, arrays, f"adam_{k}", model._params)] for k in ("m", "v")}}
-        params, mean = (take(path, arrays, name, getattr(model, f"_{name}")) for name in ("params", "mean"))
-        model._restore(params, mean, adam, step, history)
-        return model, header
-
-    def _stored(self, path: Path, data: dict[str, Any]) -> Any:
-        """The model of a checkpoint that fits this one and the data."""
-        stored, header = self._read(path)
-        require_same(path, header, self._config(), data)
-        return stored

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_dtype", "as_latent", "as_mask", "as_real", "as_rows"]
+from .._check import as_array
+
+__all__ = ["as_dtype", "as_latent", "as_mask", "as_real", "as_rows", "chunks"]
 
 Array = NDArray[Any]
 
@@ -25,9 +27,14 @@ def as_dtype(name: str, dtype: Any) -> str:
 
 
 def _as_array(name: str, x: Any) -> Array:
-    """Whatever NumPy takes for an array."""
+    """Whatever NumPy takes for an array, but no mask: NumPy would drop it and use the values behind it."""
+    if isinstance(x, np.ndarray) and hasattr(x, "filled"):  # numpy.ma, not imported for this question
+        raise TypeError(
+            f"{name} must be an array without a mask; fill the masked entries with .filled, and tell posterior and "
+            "log_joint by observed= which entries were seen"
+        )
     try:
-        return np.asarray(x)
+        return as_array(name, x) if hasattr(x, "__array__") or hasattr(x, "__dlpack__") else np.asarray(x)
     except ValueError as error:  # nested sequences of several lengths
         raise ValueError(f"{name} is not an array: {error}") from None
 
@@ -86,3 +93,8 @@ def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Arr
         at = tuple(int(k) for k in np.argwhere(wrong)[0])
         raise ValueError(f"{name} must be 1 where an entry was seen and 0 elsewhere, got {mask[at]} at {list(at)}")
     return mask.astype(dtype)
+
+
+def chunks(n: int, size: int) -> Any:
+    """Slices of n rows with the rows' numbers."""
+    return ((slice(k, k + size), np.arange(k, min(k + size, n))) for k in range(0, n, size))

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from .._check import as_bool
 from ..inference.maximize_elbo import EVALUATION, Step, maximize_elbo, purpose_key
 from . import checkpoint as files
+from .data import as_real
 from .likelihoods import Likelihood
+from .saved import Saved
 
 __all__ = ["Training"]
 
@@ -58,7 +60,7 @@ class _Progress:
             self.bar.close()
 
 
-class Training(files.Saved):
+class Training(Saved):
     """The training half of :class:`reparam.VAE`."""
 
     # What the model half provides.
@@ -79,7 +81,20 @@ class Training(files.Saved):
 
     @property
     def history_(self) -> dict[str, Array]:
-        """Per epoch: step, epoch, elbo, validation_elbo."""
+        """What :meth:`fit` saw, epoch by epoch; a copy.
+
+        Returns
+        -------
+        dict of ndarray, shape (epochs done,), float64
+            ``step``: steps done at its end; ``epoch``: its number from 0; ``elbo``: mean per row over its minibatches,
+            the KL term times ``kl_weight``; ``validation_elbo``: mean ELBO of the validation rows, NaN without any.
+            Empty arrays after :meth:`partial_fit` alone.
+
+        Raises
+        ------
+        ValueError
+            If the model is not fitted; it is an AttributeError too, so that ``hasattr`` says False.
+        """
         self._check_fitted()
         return {name: np.array(self._history[name], np.float64) for name in files.HISTORY}
 
@@ -101,27 +116,60 @@ class Training(files.Saved):
         def on_step(step: int, epoch: int, value: float) -> bool:
             self._step = step  # an exception leaves the number of steps that were done
             told = Step(step, epoch, value, self)
-            stops = [callback(told) for callback in callbacks]
+            with np.errstate(**callers):
+                stops = [callback(told) for callback in callbacks]
             return any(isinstance(stop, (bool, np.bool_)) and bool(stop) for stop in stops)
 
-        maximize_elbo(
-            encode,
-            lambda rows: self._joint(part[0], kl_weight=self.kl_weight, learn=True),
-            self._optimizer,
-            self._grads,
-            num_rows=len(x),
-            key=self.key,
-            batch_size=min(self.batch_size, len(x)),
-            step=self._step,
-            num_samples=self.num_samples,
-            estimator=self.estimator,
-            kl_weight=self.kl_weight,
-            on_step=on_step,
-            **settings,
-        )
+        # An overflow within a step is told by the error of a value that is not finite, not by warnings before it.
+        callers = np.geterr()
+        with np.errstate(over="ignore", invalid="ignore"):
+            maximize_elbo(
+                encode,
+                lambda rows: self._joint(part[0], kl_weight=self.kl_weight, learn=True),
+                self._optimizer,
+                self._grads,
+                num_rows=len(x),
+                key=self.key,
+                batch_size=min(self.batch_size, len(x)),
+                step=self._step,
+                num_samples=self.num_samples,
+                estimator=self.estimator,
+                kl_weight=self.kl_weight,
+                on_step=on_step,
+                **settings,
+            )
+        self._require_finite()
+
+    def _require_finite(self) -> None:
+        """A step may be finite and yet too large for the parameters, or its square for Adam's second moment."""
+        adam = self._optimizer
+        arrays = {"parameters": self._params, "first moments": adam.m[0], "second moments": adam.v[0]}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f"VAE: training diverged, the {name} are not finite after step {self._step}; lower lr, or scale "
+                    "the data"
+                )
 
     def partial_fit(self, x: Any) -> Any:
-        """One pass over ``x`` in its order, from where the model stands; no history, no checkpoint."""
+        """One pass over ``x`` in its order, from where the model stands; no history, no checkpoint.
+
+        Parameters
+        ----------
+        x : array, shape (n, data_dim)
+            Real numbers; converted to the model's dtype. The first call sets ``data_dim`` and the mean that stands for
+            unobserved entries. Minibatches have ``batch_size`` rows, or n if that is less.
+
+        Returns
+        -------
+        VAE
+            The model itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad data; ValueError also if training diverges.
+        """
         fresh = self._optimizer is None
         array = self._data(x, data_dim=None if fresh else len(self._mean))
         if fresh:
@@ -167,9 +215,13 @@ class Training(files.Saved):
         Raises
         ------
         TypeError, ValueError
-            For bad data, or ``batch_size`` > n.
+            For bad data, ``batch_size`` > n, or a ``checkpoint`` that is no path of a regular file. ValueError also if
+            training diverges, naming the step: the last checkpoint stays, and a model with a lower ``lr`` function can
+            resume from it.
         CheckpointError
             If the checkpoint does not fit the model or the data.
+        OSError
+            If the checkpoint cannot be read or written; the last one stays.
         """
         array = self._data(x)
         if self.batch_size > len(array):
@@ -179,7 +231,7 @@ class Training(files.Saved):
         path = None if checkpoint is None else files.as_path("VAE: checkpoint", checkpoint)
         if as_bool("VAE: resume", resume) and path is None:
             raise ValueError("VAE: resume=True needs the checkpoint to resume from")
-        data: Any = None if path is None else files.fingerprint(x)
+        data: Any = None if path is None else files.fingerprint(as_real("VAE: x", x))
         stored = self._stored(path, data) if resume and path is not None and path.exists() else None
         first = 0 if stored is None else len(stored._history["epoch"])
         bar = _Progress(progress, first, self.epochs)
@@ -188,6 +240,7 @@ class Training(files.Saved):
             self._restore(**stored._state())
 
         def on_epoch(step: int, epoch: int, value: float) -> None:
+            self._require_finite()
             score = np.nan
             if held_out is not None:
                 scores = self.elbo(held_out, key=purpose_key(self.key, EVALUATION, epoch))

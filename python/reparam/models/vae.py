@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import as_choice, as_float, as_int
+from .._check import as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, elbo
 from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key
 from ..inference.refine import convert
@@ -17,7 +17,8 @@ from ..inference.refine import refine as refine_rows
 from ..nn import MLP, GaussianHead
 from ..ops.likelihood import ACTIVATIONS
 from ..optim import Adam
-from .data import as_dtype, as_latent, as_mask, as_real, as_rows
+from .data import as_dtype, as_mask, as_real, as_rows, chunks
+from .generation import Generation
 from .likelihoods import Prepared, make_likelihood
 from .training import Training
 
@@ -28,12 +29,7 @@ ROWS_AT_ONCE = 1024  # rows of one evaluation
 DRAWS_AT_ONCE = 32_768  # decoder rows of one evaluation
 
 
-def _chunks(n: int, size: int) -> Any:
-    """Slices of n rows with the rows' numbers."""
-    return ((slice(k, k + size), np.arange(k, min(k + size, n))) for k in range(0, n, size))
-
-
-class VAE(Training):
+class VAE(Training, Generation):
     """Variational autoencoder with a full or diagonal Gaussian posterior.
 
     ``z ~ N(0, I)``, ``x | z`` by a decoder net, ``q(z | x)`` by an encoder net; both are trained on the ELBO
@@ -81,6 +77,8 @@ class VAE(Training):
     ------
     TypeError, ValueError
         Naming the argument, what came and what was expected.
+    AttributeError
+        If an argument is assigned to later: nets, optimizer and files follow from the arguments.
     """
 
     def __init__(  # noqa: PLR0913
@@ -119,7 +117,7 @@ class VAE(Training):
         self.batch_size = as_int("VAE: batch_size", batch_size, 1)
         self.epochs = as_int("VAE: epochs", epochs, 1)
         self.dtype = as_dtype("VAE: dtype", dtype)
-        self.key = rp_random.as_key(key)
+        self.key = as_key(key, "VAE: key")
         self._optimizer: Adam | None = None
 
     def _build(self, data_dim: int, count: int | None = None) -> None:
@@ -169,45 +167,6 @@ class VAE(Training):
         q, pullback = self._head(features)
         return q, lambda grad: backprop(pullback(grad), input_gradient=False)
 
-    def _joint(self, data: Prepared, *, kl_weight: float = 1.0, learn: bool = False) -> Any:
-        """``log p(x | z)/kl_weight + log p(z)`` for :func:`reparam.elbo`; ``learn`` collects theta's gradient too."""
-        weight = np.asarray(1 / kl_weight, self.dtype)
-
-        def log_joint(value: Array) -> tuple[Array, Any]:
-            output, backprop = self._decoder(value, self._decoder_grads if learn else None)
-            log_likelihood, pullback = self._likelihood.log_prob(output, data, self._theta)
-            squares = np.einsum("...i,...i->...", value, value)
-            log_2pi = np.asarray(value.shape[-1] * np.log(2 * np.pi), value.dtype)
-            prior = np.asarray(-0.5, value.dtype) * (squares + log_2pi)
-
-            def pull(weights: Array) -> Array:
-                ct_output, ct_theta = pullback(weights * weight)
-                if learn:
-                    self._theta_grads[...] = ct_theta
-                ct_value, _ = backprop(ct_output, parameter_gradient=learn)
-                result: Array = ct_value - weights[..., None] * value
-                return result
-
-            return log_likelihood * weight + prior, pull
-
-        return log_joint
-
-    def log_joint(self, x: Any, observed: Any = None) -> Any:
-        """``log p(x, z)`` of these rows with theta fixed, as :func:`reparam.elbo` takes it.
-
-        Parameters
-        ----------
-        x : array, shape (n, data_dim)
-        observed : array of 0 and 1, shape (n, data_dim), optional
-            Entries that were not seen (0) drop out of ``log p(x | z)``.
-
-        Returns
-        -------
-        callable
-            ``value (S, n, latent_dim) -> (log_prob (S, n), pullback)``.
-        """
-        return self._joint(self._prepared(x, observed))
-
     def posterior(self, x: Any, *, observed: Any = None, refine: int = 0, covariance_type: str | None = None) -> Any:
         """The approximate posterior of z for each row.
 
@@ -225,6 +184,11 @@ class VAE(Training):
         -------
         MultivariateNormal or MultivariateNormalDiag
             Batch shape ``(n,)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad arguments, or if the model is not fitted.
         """
         steps = as_int("VAE: refine", refine)
         covariance_type = self.covariance_type if covariance_type is None else covariance_type
@@ -232,68 +196,105 @@ class VAE(Training):
         data = self._prepared(x, observed)
         q = convert(self._encode(data)[0], kind)
         key, parts = purpose_key(self.key, EVALUATION, 2**32), []
-        for rows, index in _chunks(len(data.x), ROWS_AT_ONCE):
+        for rows, index in chunks(len(data.x), ROWS_AT_ONCE):
             part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))
             parts.append(refine_rows(part, joint, steps=steps, key=key, index=index))
         return type(q).trusted(np.concatenate([p.loc for p in parts]), np.concatenate([p._scale for p in parts]))
 
     def elbo(self, x: Any, *, key: Any, num_samples: int | None = None) -> Array:
-        """The ELBO of each row, shape (n,); row i draws from noise stream i."""
+        """Estimate the ELBO of each row: ``mean_s log p(x, z_s)`` plus the entropy of q; ``kl_weight`` is not in it.
+
+        Parameters
+        ----------
+        x : array, shape (n, data_dim)
+        key : key
+            Row i draws from its noise stream i.
+        num_samples : int, optional
+            Draws per row; that of the model by default.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In the model's dtype. Kingma and Welling, arXiv 1312.6114.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad arguments, or if the model is not fitted.
+        """
         draws = self.num_samples if num_samples is None else as_int("VAE: num_samples", num_samples, 1)
-        values = [e.value for e in self._estimates(self._prepared(x), rp_random.as_key(key), draws)]
+        values = [e.value for e in self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws)]
         return np.concatenate(values)
 
     def _estimates(self, data: Prepared, key: int, draws: int) -> Any:
         """ELBO estimates of chunks of rows, without gradients."""
-        for rows, index in _chunks(len(data.x), max(1, min(ROWS_AT_ONCE, DRAWS_AT_ONCE // draws))):
+        for rows, index in chunks(len(data.x), max(1, min(ROWS_AT_ONCE, DRAWS_AT_ONCE // draws))):
             part = data.rows(rows)
             yield elbo(self._encode(part)[0], self._joint(part), key=key, num_samples=draws, index=index, grad=False)
 
     def log_likelihood(self, x: Any, *, num_samples: int = 1000, key: Any) -> Array:
-        """The importance-weighted bound on log p(x) of each row, shape (n,); tight as ``num_samples`` grows.
+        """Estimate log p(x) of each row by importance sampling from q: ``log mean_s p(x, z_s)/q(z_s)``.
 
-        Burda, Grosse and Salakhutdinov, arXiv 1509.00519.
+        A lower bound in the mean, which is tight as ``num_samples`` grows.
+
+        Parameters
+        ----------
+        x : array, shape (n, data_dim)
+        num_samples : int
+            Draws per row.
+        key : key
+            Row i draws from its noise stream i.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In the model's dtype. Burda, Grosse and Salakhutdinov, arXiv 1509.00519.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad arguments, or if the model is not fitted.
         """
         draws = as_int("VAE: num_samples", num_samples, 1)
         values = []
-        for estimate in self._estimates(self._prepared(x), rp_random.as_key(key), draws):
+        for estimate in self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws):
             w = estimate.log_weights.astype(np.float64)
             top = w.max(0)
             values.append((top + np.log(np.exp(w - top).mean(0))).astype(self.dtype))
         return np.concatenate(values)
 
     def transform(self, x: Any) -> Array:
-        """Posterior means, shape (n, latent_dim)."""
+        """Posterior means of z.
+
+        Parameters
+        ----------
+        x : array, shape (n, data_dim)
+
+        Returns
+        -------
+        ndarray, shape (n, latent_dim)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad data, or if the model is not fitted.
+        """
         return np.array(self.posterior(x).mean)
 
-    def _output(self, z: Any) -> Array:
-        self._check_fitted()
-        return self._decoder(as_latent("VAE: z", z, self.dtype, self.latent_dim))[0]
-
-    def decode(self, z: Any) -> Array:
-        """Mean of x given z, shape (..., data_dim)."""
-        return self._likelihood.mean(self._output(z))
-
-    def generate(self, z: Any, *, key: Any) -> Array:
-        """A draw of x given z, shape (..., data_dim)."""
-        rng = np.random.Generator(np.random.Philox(key=rp_random.as_key(key)))
-        return self._likelihood.draw(self._output(z), self._theta, rng)
-
-    def sample(self, n: int, *, key: Any, return_latent: bool = False) -> Any:
-        """Draw n rows of x from the model; with ``return_latent``, the pair (x, z)."""
-        number = rp_random.as_key(key)
-        z = rp_random.normal((as_int("VAE: n", n), self.latent_dim), key=number, dtype=self.dtype)
-        x = self.generate(z, key=rp_random.fold_in(number, 0))
-        return (x, z) if return_latent else x
-
     def reconstruct(self, x: Any) -> Array:
-        """Mean of x given the posterior mean of z."""
-        return self.decode(self.transform(x))
+        """Mean of x given the posterior mean of z: ``decode(transform(x))``.
 
-    @property
-    def noise_scale_(self) -> float:
-        """Noise scale of the Gaussian likelihood."""
-        self._check_fitted()
-        if self.likelihood != "gaussian":
-            raise AttributeError(f"noise_scale_ belongs to likelihood='gaussian', this model has {self.likelihood!r}")
-        return self._likelihood.sigma(self._theta)  # type: ignore[union-attr]
+        Parameters
+        ----------
+        x : array, shape (n, data_dim)
+
+        Returns
+        -------
+        ndarray, shape (n, data_dim)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad data, or if the model is not fitted.
+        """
+        return self.decode(self.transform(x))

@@ -15,7 +15,15 @@ HALF = 0.5
 
 
 class CholeskyResult(NamedTuple):
-    """Result of :func:`cholesky_ex`."""
+    """Result of :func:`cholesky_ex`.
+
+    Attributes
+    ----------
+    scale_tril : array, shape (..., d, d)
+        Lower factors, NaN where the factorization failed.
+    info : int32 array, shape (...)
+        0, or the 1-based first leading minor whose pivot is not positive and finite.
+    """
 
     scale_tril: Any
     info: Any
@@ -108,7 +116,20 @@ class Cholesky:
     signature = "(d,d)->(d,d)"
 
     def vjp(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
-        """Symmetric cotangent of ``a`` from ``scale_tril`` and its cotangent."""
+        """Symmetric cotangent of ``a``.
+
+        Parameters
+        ----------
+        scale_tril, ct_scale_tril : array, shape (..., d, d)
+            The factor and its cotangent, of which the lower triangles are read.
+        out : array, optional
+            Where to write the result.
+
+        Returns
+        -------
+        ct_a : array, shape (..., d, d)
+            ``(S + S^T)/2``, ``S = L^-T Phi(L^T ct_L) L^-1``; NaN for a failed event (Murray, arXiv 1602.07527).
+        """
         return _run(cholesky_ex.vjp, *args, out=out, **keywords)
 
     def __call__(self, a: Any, *, check: bool = True, out: Any = None) -> Any:
@@ -143,6 +164,9 @@ class Cholesky:
 
     def __repr__(self) -> str:
         return f"<op cholesky: {self.signature}>"
+
+    def __reduce__(self) -> str:
+        return self.name
 
 
 cholesky = Cholesky()

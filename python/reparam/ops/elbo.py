@@ -13,25 +13,28 @@ from .normal_tril import HALF_LOG_2PI, log_det, normal_tril_transform, square_no
 from .tril import diagonal_of, positive_or_nan
 
 
+def _mean(terms, n):
+    """Sum over draws in float64 (complex128 for a complex step), over n."""
+    wide = np.result_type(terms.dtype, np.float64)
+    return (terms.sum(0, dtype=wide) / n).astype(terms.dtype)
+
+
 def _accumulate(noise, log_prob, grad, diagonal, outputs):
     """Value, standard error, weights and gradients from ``log p(x, z_s)`` and its gradients ``[s, d]``."""
     log_weights, value, standard_error, ct_loc, ct_scale = outputs
     draws, d = noise.shape[:2]
     det = log_det(diagonal)
     bad = det - det
-    mean = 0.0
     for s in range(draws):
         log_weights[s] = log_prob[s] + (det + 0.5 * square_norm(noise[s]) + d * HALF_LOG_2PI)
-        mean = mean + log_prob[s] / draws
+    mean = _mean(log_prob, draws)
     value[0] = mean + det + d * (0.5 + HALF_LOG_2PI)
-    squares = mean * 0
-    for s in range(draws):
-        squares = squares + (log_prob[s] - mean) * (log_prob[s] - mean)
-    standard_error[0] = np.sqrt(squares / ((draws - 1) * draws)) + bad if draws > 1 else np.nan
+    variance = _mean((log_prob - mean) * (log_prob - mean), draws * (draws - 1)) if draws > 1 else np.nan
+    standard_error[0] = np.sqrt(variance) + bad
     for i in range(d):
-        ct_loc[i] = bad + sum(grad[s, i] for s in range(draws)) / draws
+        ct_loc[i] = bad + _mean(grad[:, i], draws)
         for j in range(i + 1) if ct_scale.ndim > ct_loc.ndim else (i,):
-            entry = bad + sum(grad[s, i] * noise[s, j] for s in range(draws)) / draws
+            entry = bad + _mean(grad[:, i] * noise[:, j], draws)
             entry = entry + 1 / diagonal[i] if i == j else entry
             ct_scale[(i, j) if ct_scale.ndim > ct_loc.ndim else i] = entry
 
@@ -112,7 +115,27 @@ def _linear_oracle(
     samples=lambda *a: _samples_combine(*a, tril=True),
 )
 def elbo_tril_combine(noise, log_prob, grad, scale_tril, log_weights, value, standard_error, ct_loc, ct_scale_tril):
-    """ELBO and gradient of ``N(loc, L L^T)`` from noise, ``log p(x, z_s)`` and its gradients at ``loc + L noise_s``."""
+    """ELBO and gradient of ``N(loc, L L^T)`` from draws of a density that was computed outside.
+
+    Parameters
+    ----------
+    noise, grad : array, shape (..., s, d)
+        Standard normals, and the gradients of ``log p(x, z)`` at ``z_s = loc + L noise_s``; noise may be a Draw.
+    log_prob : array, shape (..., s)
+        ``log p(x, z_s)``.
+    scale_tril : array, shape (..., d, d)
+
+    Returns
+    -------
+    log_weights : array, shape (..., s)
+        ``log p(x, z_s) - log q(z_s)``.
+    value, standard_error : array, shape (...)
+        ``mean_s log p(x, z_s) + sum log L_ii + (d/2)(1 + log 2 pi)``; ``sd(log p(x, z_s), ddof 1)/sqrt(s)``, NaN for s = 1.
+    ct_loc : array, shape (..., d)
+        ``mean_s grad_s``.
+    ct_scale_tril : array, shape (..., d, d)
+        ``tril(mean_s grad_s noise_s^T) + diag(1/L_ii)`` (Kingma and Welling, arXiv 1312.6114).
+    """
     outputs = (log_weights, value, standard_error, ct_loc, ct_scale_tril)
     _accumulate(noise, log_prob, grad, diagonal_of(scale_tril), outputs)
 
@@ -123,7 +146,10 @@ def elbo_tril_combine(noise, log_prob, grad, scale_tril, log_weights, value, sta
     samples=lambda *a: _samples_combine(*a, tril=False),
 )
 def elbo_diag_combine(noise, log_prob, grad, scale_diag, log_weights, value, standard_error, ct_loc, ct_scale_diag):
-    """ELBO and gradient of ``N(loc, diag(scale_diag^2))``, as :func:`elbo_tril_combine`."""
+    """ELBO and gradient of ``N(loc, diag(scale_diag^2))``, as :func:`elbo_tril_combine`.
+
+    ``scale_diag`` and ``ct_scale_diag`` have shape (..., d): ``mean_s grad_s * noise_s + 1/scale_diag``.
+    """
     _accumulate(noise, log_prob, grad, scale_diag, (log_weights, value, standard_error, ct_loc, ct_scale_diag))
 
 
@@ -135,7 +161,23 @@ def elbo_diag_combine(noise, log_prob, grad, scale_diag, log_weights, value, sta
 def elbo_tril_linear_gaussian(
     noise, loc, scale_tril, x, weight, bias, noise_scale, log_weights, value, standard_error, ct_loc, ct_scale_tril
 ):
-    """ELBO and gradient of ``N(loc, L L^T)`` for ``z ~ N(0, I)``, ``x | z ~ N(weight z + bias, noise_scale^2 I)``."""
+    """ELBO and gradient of ``N(loc, L L^T)`` for ``z ~ N(0, I)``, ``x | z ~ N(weight z + bias, noise_scale^2 I)``.
+
+    Parameters
+    ----------
+    noise : array, shape (..., s, d), or Draw
+        Of a Draw, the noise is made in the kernel and never stored; then ``s=`` says how many draws.
+    loc : array, shape (..., d)
+    scale_tril : array, shape (..., d, d)
+    x, bias : array, shape (..., n)
+    weight : array, shape (..., n, d)
+    noise_scale : array, shape (...)
+
+    Returns
+    -------
+    tuple
+        As :func:`elbo_tril_combine`: log_weights, value, standard_error, ct_loc, ct_scale_tril.
+    """
     outputs = (log_weights, value, standard_error, ct_loc, ct_scale_tril)
     target = (x, weight, bias, noise_scale)
     _run_linear_gaussian(normal_tril_transform, noise, loc, scale_tril, diagonal_of(scale_tril), target, outputs)
@@ -149,7 +191,10 @@ def elbo_tril_linear_gaussian(
 def elbo_diag_linear_gaussian(
     noise, loc, scale_diag, x, weight, bias, noise_scale, log_weights, value, standard_error, ct_loc, ct_scale_diag
 ):
-    """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` for the same target."""
+    """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` for the target of :func:`elbo_tril_linear_gaussian`.
+
+    ``scale_diag`` and ``ct_scale_diag`` have shape (..., d).
+    """
     outputs = (log_weights, value, standard_error, ct_loc, ct_scale_diag)
     target = (x, weight, bias, noise_scale)
     _run_linear_gaussian(normal_diag_transform, noise, loc, scale_diag, scale_diag, target, outputs)

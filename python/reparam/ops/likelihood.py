@@ -115,11 +115,13 @@ def binomial_log_likelihood(successes, logits, total_count, log_likelihood):
     Returns
     -------
     array, shape (...)
-        ``sum_j k_j l_j - N_j softplus(l_j)``.
+        ``sum_j k_j l_j - N_j softplus(l_j)``, formed without cancellation where l is large.
     """
     total = logits[0] * 0 if logits.shape[0] else 0.0
     for j in range(logits.shape[0]):
-        total = total + (successes[j] * logits[j] - total_count[j] * softplus(logits[j]))
+        hit, miss = successes[j], total_count[j] - successes[j]
+        size = select(logits[j].real > 0, logits[j], -logits[j])
+        total = total - (total_count[j] * np.log1p(np.exp(-size)) + size * select(logits[j].real > 0, miss, hit))
     log_likelihood[0] = total
 
 
@@ -127,5 +129,6 @@ def binomial_log_likelihood(successes, logits, total_count, log_likelihood):
 def _(successes, logits, total_count, ct_log_likelihood, ct_successes, ct_logits, ct_total_count):
     for j in range(logits.shape[0]):
         ct_successes[j] = ct_log_likelihood * logits[j]
-        ct_logits[j] = ct_log_likelihood * (successes[j] - total_count[j] * sigmoid(logits[j]))
+        miss = total_count[j] - successes[j]
+        ct_logits[j] = ct_log_likelihood * (successes[j] * sigmoid(-logits[j]) - miss * sigmoid(logits[j]))
         ct_total_count[j] = -ct_log_likelihood * softplus(logits[j])

@@ -66,6 +66,7 @@ def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):
     -------
     value : array, shape (..., d)
     log_prob : array, shape (...)
+        ``-sum log scale_i - |noise|^2/2 - (d/2) log 2 pi``; NaN where a scale is not positive.
     """
     normal_diag_transform.forward_pass.body(noise, loc, scale_diag, value)
     log_prob[0] = -log_det(scale_diag) - 0.5 * square_norm(noise) - noise.shape[0] * HALF_LOG_2PI
@@ -92,6 +93,7 @@ def normal_diag_log_prob(value, loc, scale_diag, log_prob):
     Returns
     -------
     array, shape (...)
+        ``-|y|^2/2 - sum log scale_i - (d/2) log 2 pi``, ``y = (value - loc)/scale``; NaN where a scale is not positive.
     """
     y = (value - loc) / scale_diag
     log_prob[0] = -log_det(scale_diag) - 0.5 * square_norm(y) - value.shape[0] * HALF_LOG_2PI
@@ -119,6 +121,7 @@ def normal_diag_entropy(scale_diag, entropy):
     Returns
     -------
     array, shape (...)
+        ``sum log scale_i + (d/2)(1 + log 2 pi)``; NaN where a scale is not positive.
     """
     entropy[0] = log_det(scale_diag) + scale_diag.shape[0] * (0.5 + HALF_LOG_2PI)
 
