@@ -531,7 +531,7 @@ def test_what_is_no_shape_is_refused(function, name):
     ({"dtype": ">f8"}, "dtype must be float32 or float64, got >f8"),
     ({"dtype": "real"}, "dtype must be float32 or float64, got 'real'"),
     ({"dtype": 3}, "dtype must be float32 or float64, got 3"),
-    ({"like": np.zeros(2, int)}, "dtype must be float32 or float64, got int64"),
+    ({"like": np.zeros(2, int)}, "the dtype of like must be float32 or float64, got int64"),
     ({"like": [1.0]}, "like must be an array, got list"),
     ({"like": object()}, "like must be an array, got object"),
 ])  # fmt: skip

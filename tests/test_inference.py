@@ -314,10 +314,54 @@ def test_a_run_in_two_parts_is_the_whole_run_to_the_bit(model, family):
     assert parts.steps == whole.steps
 
 
-def test_a_batch_may_be_larger_than_the_data(model):
+def test_a_batch_larger_than_the_data_is_refused(model):
     vi = Classical("full")
-    assert vi.run(lambda rows: log_joint_of(model, rows), batch_size=100, epochs=range(3)) == 3
-    assert [len(rows) for rows in vi.batches] == [ROWS] * 3
+    with pytest.raises(ValueError, match=rf"maximize_elbo: batch_size must be <= num_rows = {ROWS}, got 100"):
+        vi.run(lambda rows: log_joint_of(model, rows), batch_size=100, epochs=range(3))
+    assert not vi.batches
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_diverged_step_is_an_error_before_the_parameters_move(model, bad):
+    def log_joint(rows):
+        target = log_joint_of(model, rows)
+
+        def spoiled(value):
+            log_prob, grad = target(value)
+            return log_prob, grad * bad if len(vi.batches) == 3 else grad
+
+        return spoiled
+
+    vi = Classical("full", lr=0.1)
+    with pytest.raises(ValueError, match=r"training diverged at step 3 \(epoch \d\)"), np.errstate(all="ignore"):
+        vi.run(log_joint, batch_size=ROWS, epochs=range(9))
+    assert np.isfinite(vi.params).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("encode", 3, "maximize_elbo: encode must be callable, got int"),
+        ("log_joint", None, "maximize_elbo: log_joint must be callable, got NoneType"),
+        ("optimizer", 3, "maximize_elbo: optimizer must be an Adam, got int"),
+        ("grads", [0.0], "maximize_elbo: grads must be an array, got list"),
+        ("on_step", 3, "maximize_elbo: on_step must be callable, got int"),
+        ("encode", lambda rows: 3, r"maximize_elbo: encode must return \(q, pullback\), got int"),
+    ],
+)
+def test_what_is_no_problem_is_refused_by_name(name, value, message):
+    params = np.zeros(2)
+    problem = {
+        "encode": lambda rows: (None, None),
+        "log_joint": lambda rows: None,
+        "optimizer": rp.optim.Adam(params),
+        "grads": np.zeros(2),
+        "on_step": None,
+    } | {name: value}
+    parts = [problem.pop(n) for n in ("encode", "log_joint", "optimizer", "grads")]
+    with pytest.raises(TypeError, match=message):
+        rp.maximize_elbo(*parts, num_rows=4, key=0, batch_size=2, epochs=range(1), **problem)
+    assert not params.any()
 
 
 def test_no_epochs_are_no_steps(model):
@@ -546,9 +590,16 @@ def test_q_is_not_modified_and_the_same_key_gives_the_same_bits(model, family, d
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_row_that_fails_is_nan_and_its_neighbours_keep_their_bits(model, family, dtype, bad):
-    expected = refine(standard(family, (ROWS,), dtype=dtype), target_of(model, dtype=dtype), steps=3, key=KEY)
-    model.x[4, 1] = bad
-    q = refine(standard(family, (ROWS,), dtype=dtype), target_of(model, dtype=dtype), steps=3, key=KEY)
+    def spoiled(value):
+        log_prob, grad = (-0.5 * np.square(value).sum(-1), -value)
+        log_prob[:, 4] *= spoil
+        grad[:, 4] *= spoil
+        return log_prob, grad
+
+    spoil = np.dtype(dtype).type(1)
+    expected = refine(standard(family, (ROWS,), dtype=dtype), spoiled, steps=3, key=KEY)
+    spoil = np.dtype(dtype).type(bad)
+    q = refine(standard(family, (ROWS,), dtype=dtype), spoiled, steps=3, key=KEY)
     others = np.arange(ROWS) != 4
     assert np.isnan(q.loc[4]).all()
     same_bits([f[others] for f in fields(q)], [f[others] for f in fields(expected)])

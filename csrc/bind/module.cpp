@@ -50,11 +50,13 @@ OperandData read_draw(Call& call, const py::tuple& draw) {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kSignalInterval = std::chrono::milliseconds(50);
+unsigned long main_thread = 0;
 thread_local Clock::time_point signals_due;
 
-// Ctrl-C: Python's handlers run in its main thread (elsewhere this finds nothing), and their exception ends the call.
+// Ctrl-C: Python's handlers run in its main thread, and their exception ends the call. No other thread may ask for the
+// interpreter here: it could be shutting down, and take the thread with it.
 void check_signals() {
-  if (Clock::now() < signals_due) return;
+  if (PyThread_get_thread_ident() != main_thread || Clock::now() < signals_due) return;
   const py::gil_scoped_acquire gil;
   signals_due = Clock::now() + kSignalInterval;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -141,6 +143,7 @@ py::dict stats() {
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
+  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
   call_before_chunks(check_signals);
   py::register_exception<bind::LayoutError>(m, "LayoutError");
   m.def("run", &run);

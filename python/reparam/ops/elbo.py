@@ -15,8 +15,10 @@ from .tril import diagonal_of, positive_or_nan
 
 def _mean(terms, n):
     """Sum over draws in float64 (complex128 for a complex step), over n."""
-    wide = np.result_type(terms.dtype, np.float64)
-    return (terms.sum(0, dtype=wide) / n).astype(terms.dtype)
+    total = np.zeros(terms.shape[1:], np.result_type(terms.dtype, np.float64))
+    for term in terms:
+        total = total + term
+    return (total / n).astype(terms.dtype)
 
 
 def _accumulate(noise, log_prob, grad, diagonal, outputs):
@@ -130,7 +132,8 @@ def elbo_tril_combine(noise, log_prob, grad, scale_tril, log_weights, value, sta
     log_weights : array, shape (..., s)
         ``log p(x, z_s) - log q(z_s)``.
     value, standard_error : array, shape (...)
-        ``mean_s log p(x, z_s) + sum log L_ii + (d/2)(1 + log 2 pi)``; ``sd(log p(x, z_s), ddof 1)/sqrt(s)``, NaN for s = 1.
+        ``mean_s log p(x, z_s) + sum log L_ii + (d/2)(1 + log 2 pi)``, and ``sd(log p(x, z_s), ddof 1)/sqrt(s)``,
+        which is NaN for s = 1.
     ct_loc : array, shape (..., d)
         ``mean_s grad_s``.
     ct_scale_tril : array, shape (..., d, d)
