@@ -169,6 +169,24 @@ def test_an_interrupt_ends_a_call_between_chunks():
     """)
 
 
+def test_an_interrupt_ends_a_call_on_one_thread_between_large_events():
+    """A chunk is what takes a millisecond, not a number of events: here one pack."""
+    run_with_pool("""
+        rp.set_num_threads(1)
+        a = np.broadcast_to(2 * np.eye(384, dtype=np.float32), (160, 384, 384))
+        out = np.ones(a.shape, np.float32)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        try:
+            rp.cholesky(a, out=out)
+            raise SystemExit("nothing was raised")
+        except KeyboardInterrupt:
+            pass
+        assert out[0, 0, 0] != 1  # it had begun
+        assert out[-1, 0, 0] == 1  # and did not finish
+    """)
+
+
 # ---- fork
 
 FORK = """

@@ -13,7 +13,7 @@ from ._check import as_float_array, as_weak_scalar, broadcast_batches, check_fin
 __all__ = ["LinearGaussian"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearGaussian:
     """``z ~ N(0, I)``, ``x | z ~ N(weight z + bias, noise_scale^2 I)``.
 
@@ -66,6 +66,11 @@ class LinearGaussian:
                 because = f"with data_dim = {data_dim} (from weight)"
                 raise ValueError(f"LinearGaussian: {name} must have shape (..., data_dim) {because}, got {shape}")
         _ = self.batch_shape
+
+    def __repr__(self) -> str:
+        data_dim, latent_dim = self.weight.shape[-2:]
+        sizes = f"batch_shape={self.batch_shape}, data_dim={data_dim}, latent_dim={latent_dim}"
+        return f"LinearGaussian({sizes}, dtype={self.dtype})"
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
