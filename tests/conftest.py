@@ -3,6 +3,7 @@
 
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reparam as rp
 import support
 from reparam import _core
+
+# A shell starts its background jobs with Ctrl-C ignored, and what is ignored here stays so in every process of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():

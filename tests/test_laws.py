@@ -163,7 +163,7 @@ def test_every_native_op_has_a_header_of_its_name():
 
 
 def kernel_objects():
-    return sorted(ROOT.glob("build/*/CMakeFiles/reparam_*.dir/**/*.cpp.o"))
+    return sorted(ROOT.glob("build/*/csrc/CMakeFiles/reparam_*.dir/**/*.cpp.o"))
 
 
 def symbols(path):
@@ -186,7 +186,7 @@ def test_kernel_objects_share_no_symbol():
 
 
 def disassembly(op, arch):
-    path = next(ROOT.glob(f"build/*/CMakeFiles/reparam_{arch}.dir/kernels/{op}.cpp.o"))
+    path = next(ROOT.glob(f"build/*/csrc/CMakeFiles/reparam_{arch}.dir/kernels/{op}.cpp.o"))
     return subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
     ).stdout

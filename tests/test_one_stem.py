@@ -218,9 +218,9 @@ def test_every_op_is_a_name_of_its_module():
 
 
 def test_the_build_compiles_the_new_op_for_every_instruction_set_and_no_other_kernel(house):
-    folders = [path.name for path in (house.root / "build" / "CMakeFiles").glob("reparam_*.dir")]
+    folders = [path.name for path in (house.root / "build" / "csrc" / "CMakeFiles").glob("reparam_*.dir")]
     assert {f"reparam_{isa}.dir" for isa in _core.isas()} <= set(folders)
-    assert sorted(house.new) == sorted(f"CMakeFiles/{folder}/kernels/{NAME}.cpp.o" for folder in folders)
+    assert sorted(house.new) == sorted(f"csrc/CMakeFiles/{folder}/kernels/{NAME}.cpp.o" for folder in folders)
     assert all(o.startswith("CMakeFiles/_core.dir/") for o in house.changed)
 
 

@@ -7,18 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from .._op import op
+from .._op import op, select
 from .normal_diag import normal_diag_transform
 from .normal_tril import HALF_LOG_2PI, log_det, normal_tril_transform, square_norm
 from .tril import diagonal_of, positive_or_nan
 
 
 def _mean(terms, n):
-    """Sum over draws in float64 (complex128 for a complex step), over n."""
-    total = np.zeros(terms.shape[1:], np.result_type(terms.dtype, np.float64))
-    for term in terms:
-        total = total + term
-    return (total / n).astype(terms.dtype)
+    """Sum over draws, over n: in order in blocks of 64, blocks joined with their rounding errors kept (two-sum)."""
+    total = error = np.zeros_like(terms[0])
+    for first in range(0, len(terms), 64):
+        block = terms[first]
+        for term in terms[first + 1 : first + 64]:
+            block = block + term
+        joined = total + block
+        part = joined - total
+        error = error + ((total - (joined - part)) + (block - part))
+        total = joined
+    return select(np.isnan(error), total, total + error) / n  # an infinite sum has no error
 
 
 def _accumulate(noise, log_prob, grad, diagonal, outputs):
