@@ -169,7 +169,7 @@ def source_of(root, object_file):
     if path.startswith("kernels/"):
         header = root / "csrc" / "ops" / path.removeprefix("kernels/").replace(".cpp", ".hpp")
         return sources_behind(root / "csrc" / "arch" / "cpu.cpp") | sources_behind(header)
-    return sources_behind(root / path)
+    return sources_behind(root / object_file.partition("CMakeFiles/")[0] / path)
 
 
 def build(root):
