@@ -231,8 +231,9 @@ def complex_outputs(op, inputs, d, attributes, dtype=np.complex128):
               for o, x in zip(op.inputs, inputs, strict=True)]  # fmt: skip
     batch = len(inputs[0])
     made = [np.zeros((*(o.event_shape(extents) or (1,)), batch), dtype) for o in op.outputs]
+    coded = _dispatch.code_attributes(op.forward_pass, attributes)
     with np.errstate(all="ignore"):
-        op.forward_pass.body(*[np.array(x) for x in packed], *made, **attributes)
+        op.forward_pass.body(*[np.array(x) for x in packed], *coded, *made)
     shaped = [
         np.moveaxis(x, -1, 0).reshape(batch, *o.event_shape(extents)) for o, x in zip(op.outputs, made, strict=True)
     ]

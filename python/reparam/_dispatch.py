@@ -81,8 +81,8 @@ def _convert(p: Pass, args: tuple[Any, ...], dtype: Any) -> tuple[list[Any], np.
     return values, real
 
 
-def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[float, ...]]:
-    """Attributes for a definition, and as numbers for a kernel."""
+def code_attributes(p: Pass, given: dict[str, Any]) -> tuple[float, ...]:
+    """Attributes as numbers: of a choice its place, of a bool 0 or 1."""
     op = p.op
     missing = [name for name, default in op.defaults.items() if default is None and name not in given]
     if missing:
@@ -99,7 +99,7 @@ def _attributes(p: Pass, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[f
             low, high = op.limits.get(name, (-math.inf, math.inf))
             plain = type(value) is float and -math.inf < value and low <= value < high  # the check costs 1 us
             coded.append(value if plain else _check.as_float(f"{p.name}: {name}", value, low, high))
-    return values, tuple(coded)
+    return tuple(coded)
 
 
 def _split(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -134,7 +134,6 @@ class Plan(NamedTuple):
 
 _plans: dict[Any, Plan] = {}
 _MOST_PLANS = 4096
-_NO_ATTRIBUTES: tuple[dict[str, Any], tuple[float, ...]] = ({}, ())
 
 
 def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -160,7 +159,7 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     given: dict[str, Any] = {}
     if keywords:
         args, given = _split(p, args, keywords)
-    attributes = _attributes(p, given) if p.op.attributes else _NO_ATTRIBUTES
+    attributes = code_attributes(p, given) if p.op.attributes else ()
     try:
         key = _key(p, args, keywords)
         plan = _plans.get(key) if key is not None else None
@@ -256,16 +255,16 @@ def _targets(p: Pass, plan: Plan, inputs: list[Any], out: Any) -> tuple[list[Arr
 
 
 def _run_on_backend(
-    p: Pass, plan: Plan, attributes: tuple[dict[str, Any], tuple[float, ...]], inputs: list[Any], results: list[Any]
+    p: Pass, plan: Plan, attributes: tuple[float, ...], inputs: list[Any], results: list[Any]
 ) -> None:
     name, isa = chosen_backend()
     counts[f"{name}:{isa}" if isa else name] += 1
     if name == "native":
         coded = [(x.key, x.index) if type(x) is Draw else x for x in inputs]
-        native.run(p, isa, plan, attributes[1], [*coded, *results], get_num_threads())
+        native.run(p, isa, plan, attributes, [*coded, *results], get_num_threads())
         return
     made = [_draw_noise(x, plan.extents, plan.real) if isinstance(x, Draw) else x for x in inputs]
-    reference.run(p, plan.real, (plan.batch_shape, plan.extents), made, results, attributes[0])
+    reference.run(p, plan.real, (plan.batch_shape, plan.extents), made, results, attributes)
 
 
 def _draw_noise(draw: Draw, extents: dict[str, int], real: np.dtype[Any]) -> Array:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The table of operations: an op is a signature and a definition for one event, readable as mathematics.
 
-A definition takes the inputs, then the outputs as arrays to fill, then its attributes. It is written over the value
-type of the C++ bodies: a scalar, or an array of events on a trailing axis. So one text is the specification and the
-reference backend.
+A definition takes the inputs, then its attributes as numbers (of a choice its place, of a bool 0 or 1), then the
+outputs as arrays to fill. It is written over the value type of the C++ bodies: a scalar, or an array of events on a
+trailing axis. So one text is the specification and the reference backend.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Op:
         self.choices = {k: v for k, v in attributes.items() if isinstance(v, tuple)}
         self.defaults = {k: v[0] if isinstance(v, tuple) else v for k, v in attributes.items()}
         self.limits: dict[str, tuple[float, float]] = settings.get("limits", {})
-        names = list(inspect.signature(body).parameters)
+        names = [n for n in inspect.signature(body).parameters if n not in attributes]
         self.inputs, self.outputs = parse_signature(spec, names)
         self.vjp_from: str = settings.get("vjp_from", "inputs")
         self.oracle: Callable[..., Any] | None = settings.get("oracle")

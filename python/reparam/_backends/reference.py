@@ -60,7 +60,7 @@ def run(
     shape: tuple[tuple[int, ...], dict[str, int]],
     inputs: list[Array],
     outputs: list[Array | None],
-    attributes: dict[str, Any],
+    attributes: tuple[float, ...],
 ) -> None:
     """Run one pass on arrays of shape ``batch + event`` and fill ``outputs``; None is one that is not wanted."""
     batch_shape, extents = shape
@@ -74,7 +74,7 @@ def run(
         dtype = real if operand.item == "real" else np.dtype(operand.item)
         results.append(np.zeros((*(operand.event_shape(extents) or (1,)), lanes), dtype))
     with np.errstate(all="ignore"):
-        p.body(*packed, *results, **attributes)
+        p.body(*packed, *attributes, *results)
         for operand, target, result in zip(p.outputs, outputs, results, strict=True):
             if target is None:
                 continue

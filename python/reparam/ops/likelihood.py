@@ -12,6 +12,7 @@ from .._op import op, select
 from .tril import sigmoid, softplus
 
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "silu", "softplus")
+IDENTITY, TANH, RELU, GELU, SILU, SOFTPLUS = range(6)
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
@@ -28,15 +29,15 @@ def _normal_density(h):
 
 
 def _activate(h, activation):
-    if activation == "tanh":
+    if activation == TANH:
         return np.tanh(h)
-    if activation == "relu":
+    if activation == RELU:
         return select(h.real < 0, 0.0, h)
-    if activation == "gelu":
+    if activation == GELU:
         return h * _normal_cdf(h)
-    if activation == "silu":
+    if activation == SILU:
         return h * sigmoid(h)
-    return softplus(h) if activation == "softplus" else h
+    return softplus(h) if activation == SOFTPLUS else h
 
 
 def _activation_oracle(x: Any, bias: Any, *, activation: str = "identity") -> Any:
@@ -54,7 +55,7 @@ def _activation_oracle(x: Any, bias: Any, *, activation: str = "identity") -> An
 
 
 @op("(),()->()", attributes={"activation": ACTIVATIONS}, oracle=_activation_oracle)
-def bias_activation(x, bias, y, activation):
+def bias_activation(x, bias, activation, y):
     """Add a bias and apply an activation: ``f(x + bias)``.
 
     Parameters
@@ -72,19 +73,19 @@ def bias_activation(x, bias, y, activation):
 
 
 @bias_activation.defvjp
-def _(x, bias, ct_y, ct_x, ct_bias, activation):
+def _(x, bias, ct_y, activation, ct_x, ct_bias):
     h = x + bias
     slope = h * 0 + 1
-    if activation == "tanh":
+    if activation == TANH:
         small = np.exp(-2 * select(h.real > 0, h, -h))
         slope = 4 * small / ((1 + small) * (1 + small))
-    elif activation == "relu":
+    elif activation == RELU:
         slope = select(h.real > 0, slope, h * 0)
-    elif activation == "gelu":
+    elif activation == GELU:
         slope = _normal_cdf(h) + h * _normal_density(h)
-    elif activation == "silu":
+    elif activation == SILU:
         slope = sigmoid(h) * (1 + h * (1 - sigmoid(h)))
-    elif activation == "softplus":
+    elif activation == SOFTPLUS:
         slope = sigmoid(h)
     ct_x[0] = ct_y * slope
     ct_bias[0] = ct_x[0]

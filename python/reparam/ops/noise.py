@@ -33,7 +33,7 @@ def _in_order(made):
 
 
 @op("():u8,():u8->(n):u4", attributes=_KEY)
-def bits(stream, offset, words, key_low, key_high):
+def bits(stream, offset, key_low, key_high, words):
     """Raw words ``offset .. offset + n - 1`` of a stream; ``offset`` is a multiple of 4."""
     n = words.shape[0]
     made = _words(stream, offset, key_low, key_high, 4, n)
@@ -41,7 +41,7 @@ def bits(stream, offset, words, key_low, key_high):
 
 
 @op("():u8,():u8->(n)", attributes=_KEY)
-def normal(stream, offset, noise, key_low, key_high):
+def normal(stream, offset, key_low, key_high, noise):
     """Standard normals ``offset .. offset + n - 1`` of a stream; ``offset`` is a multiple of 4."""
     n = noise.shape[0]
     per_block = 4 if noise.dtype == np.float32 else 2

@@ -55,7 +55,7 @@ def _solve_oracle(scale_tril: Any, b: Any, *, transpose: bool = False) -> Any:
 
 
 @op("tril(d),(d)->(d)", attributes={"transpose": False}, oracle=_solve_oracle)
-def tril_solve(scale_tril, b, x, transpose):
+def tril_solve(scale_tril, b, transpose, x):
     """Solve ``L x = b``, or ``L^T x = b``.
 
     Parameters
@@ -82,7 +82,7 @@ def tril_solve(scale_tril, b, x, transpose):
 
 
 @tril_solve.defvjp
-def _(scale_tril, b, ct_x, ct_scale_tril, ct_b, transpose):
+def _(scale_tril, b, ct_x, transpose, ct_scale_tril, ct_b):
     d = b.shape[0]
     bad = poison(diagonal_of(scale_tril))
     x = b + bad
@@ -110,8 +110,11 @@ def sigmoid(x):
     return select(x.real > 0, 1 / (1 + small), small / (1 + small))
 
 
+EXP, SOFTPLUS = 0, 1  # how a diagonal entry becomes a scale
+
+
 def _scale(v, diagonal, floor):
-    return (np.exp(v) if diagonal == "exp" else softplus(v)) + np.asarray(floor, v.real.dtype)
+    return (np.exp(v) if diagonal == EXP else softplus(v)) + floor
 
 
 def _vector_oracle(vector: Any, *, diagonal: str = "exp", floor: float = 0.0, row_scaled: bool = False) -> Any:
@@ -130,7 +133,7 @@ _FROM_VECTOR = {"diagonal": ("exp", "softplus"), "floor": 0.0, "row_scaled": Fal
 
 
 @op("vec(d)->tril(d)", attributes=_FROM_VECTOR, limits={"floor": (0.0, math.inf)}, oracle=_vector_oracle)
-def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):
+def tril_from_vector(vector, diagonal, floor, row_scaled, scale_tril):
     """Lower factors with positive diagonal from unconstrained vectors.
 
     Parameters
@@ -158,7 +161,7 @@ def tril_from_vector(vector, scale_tril, diagonal, floor, row_scaled):
 
 
 @tril_from_vector.defvjp
-def _(vector, ct_scale_tril, ct_vector, diagonal, floor, row_scaled):
+def _(vector, ct_scale_tril, diagonal, floor, row_scaled, ct_vector):
     at = 0
     for i in range(ct_scale_tril.shape[0]):
         v = vector[at + i]
@@ -168,5 +171,5 @@ def _(vector, ct_scale_tril, ct_vector, diagonal, floor, row_scaled):
             if row_scaled:
                 ct_vector[at + j] = ct_scale_tril[i, j] * _scale(v, diagonal, floor)
                 ct_scale = ct_scale + ct_scale_tril[i, j] * vector[at + j]
-        ct_vector[at + i] = ct_scale * (np.exp(v) if diagonal == "exp" else sigmoid(v))
+        ct_vector[at + i] = ct_scale * (np.exp(v) if diagonal == EXP else sigmoid(v))
         at += i + 1
