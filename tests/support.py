@@ -10,6 +10,7 @@ import pytest
 
 import reparam as rp
 from reparam import _core, _dispatch
+from reparam._operands import code_attributes
 
 DTYPES = ("float32", "float64")
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
@@ -231,7 +232,7 @@ def complex_outputs(op, inputs, d, attributes, dtype=np.complex128):
               for o, x in zip(op.inputs, inputs, strict=True)]  # fmt: skip
     batch = len(inputs[0])
     made = [np.zeros((*(o.event_shape(extents) or (1,)), batch), dtype) for o in op.outputs]
-    coded = _dispatch.code_attributes(op.forward_pass, attributes)
+    coded = code_attributes(op.forward_pass, attributes)
     with np.errstate(all="ignore"):
         op.forward_pass.body(*[np.array(x) for x in packed], *coded, *made)
     shaped = [

@@ -16,8 +16,10 @@ PYTHON = ROOT / "python" / "reparam"
 
 CPP_LAYERS = ["core", "ops", "drivers", "arch", "bind"]
 PYTHON_LAYERS = [
+    {"_signature"},
     {"_op"},
     {"_check"},
+    {"_operands"},
     {"_backends"},
     {"_settings"},
     {"_dispatch"},

@@ -18,7 +18,8 @@ struct LayoutError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-inline int event_rank(const OperandSpec& spec) {
+inline int event_rank(const OperandSpec& spec, bool packed) {
+  if (packed) return 1;
   switch (spec.kind) {
     case Kind::scalar: return 0;
     case Kind::vector:
@@ -27,9 +28,9 @@ inline int event_rank(const OperandSpec& spec) {
   }
 }
 
-inline int64_t event_size(const OperandSpec& spec, const int64_t* extent, int dim) {
+inline int64_t event_size(const OperandSpec& spec, bool packed, const int64_t* extent, int dim) {
   const int64_t n = extent[spec.symbol[0]];
-  if (spec.kind == Kind::packed) return n * (n + 1) / 2;
+  if (packed || spec.kind == Kind::packed) return n * (n + 1) / 2;
   return spec.kind == Kind::rows && dim == 1 ? extent[spec.symbol[1]] : n;
 }
 
@@ -59,9 +60,11 @@ inline void read_batch(const py::array& array, int batch_rank, const Call& call,
   }
 }
 
+// `packed`: lower factors lie as their triangle, row after row.
 inline OperandData read_array(const py::array& array, const OperandSpec& spec, const Call& call, bool is_double,
-                              bool writes) {
+                              bool writes, bool packed) {
   OperandData out;
+  out.packed = packed && spec.kind == Kind::tril;
   const int64_t item = item_size(spec.item, is_double);
   const char kind = array.dtype().kind();
   const bool right_kind = spec.item == Item::real ? kind == 'f' : spec.item == Item::i4 ? kind == 'i' : kind == 'u';
@@ -69,12 +72,12 @@ inline OperandData read_array(const py::array& array, const OperandSpec& spec, c
   if (array.dtype().byteorder() == '>') throw py::type_error("operand is not in native byte order");
   if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) throw LayoutError("operand is not aligned");
   if (writes && !array.writeable()) throw py::value_error("operand is read-only, but it is written");
-  const int events = event_rank(spec), batch = static_cast<int>(array.ndim()) - events;
+  const int events = event_rank(spec, out.packed), batch = static_cast<int>(array.ndim()) - events;
   if (batch < 0) throw py::value_error("operand has too few dims");
   const bool nothing_to_write = writes && array.size() == 0;  // then its strides of 0 are no sum over a dim
   read_batch(array, batch, call, item, writes && !nothing_to_write, out);
   for (int k = 0; k < events; ++k) {
-    if (array.shape(batch + k) != event_size(spec, call.extent, k)) throw py::value_error("event dims do not fit");
+    if (array.shape(batch + k) != event_size(spec, out.packed, call.extent, k)) throw py::value_error("event dims do not fit");
     out.event_stride[k] = stride_of(array, batch + k, item, writes && !nothing_to_write);
   }
   if (nothing_to_write) return out;

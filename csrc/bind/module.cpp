@@ -40,10 +40,10 @@ void read_sizes(Call& call, const PassSpec& pass, const std::vector<int64_t>& ba
 
 // A Draw stands as (key, index): index holds the stream of each event.
 OperandData read_draw(Call& call, const py::tuple& draw) {
-  static constexpr OperandSpec stream{Kind::scalar, Item::u8, {-1, -1}, false};
+  static constexpr OperandSpec stream{Kind::scalar, Item::u8, {-1, -1}, false, false};
   if (!py::isinstance<py::array>(draw[1])) throw py::type_error("the index of a draw is not an array");
   call.draw_key = draw[0].cast<uint64_t>();
-  OperandData out = bind::read_array(py::reinterpret_borrow<py::array>(draw[1]), stream, call, false, false);
+  OperandData out = bind::read_array(py::reinterpret_borrow<py::array>(draw[1]), stream, call, false, false, false);
   out.drawn = true;
   return out;
 }
@@ -83,7 +83,7 @@ class WithoutInterpreter {
 
 void run(const std::string& op_name, bool vjp, const std::string& isa, const std::string& dtype,
          const std::vector<int64_t>& batch_shape, const std::vector<int64_t>& extents, const py::list& operands,
-         const std::vector<double>& attributes, int num_threads) {
+         const std::vector<double>& attributes, int num_threads, bool packed) {
   const OpKernels& op = find_op(find_arch(isa), op_name);
   const bool is_double = dtype == "float64";
   if (!is_double && dtype != "float32") throw py::type_error("dtype must be float32 or float64");
@@ -96,11 +96,11 @@ void run(const std::string& op_name, bool vjp, const std::string& isa, const std
   for (int i = 0; i < pass.count; ++i) {
     const py::handle item = operands[static_cast<size_t>(i)];
     if (item.is_none() && pass.writes[i]) continue;
-    if (py::isinstance<py::tuple>(item) && pass.operand[i].kind == Kind::rows)
+    if (py::isinstance<py::tuple>(item) && pass.operand[i].drawable)
       call.operand[i] = read_draw(call, py::reinterpret_borrow<py::tuple>(item));
     else if (py::isinstance<py::array>(item))
-      call.operand[i] =
-          bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double, pass.writes[i]);
+      call.operand[i] = bind::read_array(py::reinterpret_borrow<py::array>(item), pass.operand[i], call, is_double,
+                                         pass.writes[i], packed);
     else throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
   }
   signals_due = Clock::now() + kSignalInterval;

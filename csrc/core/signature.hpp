@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The one shape language: "(d),(d),tril(d)->()" read at compile time. See CONTRIBUTING.md for the grammar.
+// The one shape language: "(d)~,(d),tril(d)->(d)" read at compile time. See CONTRIBUTING.md for the grammar.
 #pragma once
 #include "config.hpp"
 
@@ -20,6 +20,7 @@ struct OperandSpec {
   Item item = Item::real;
   int8_t symbol[2] = {-1, -1};
   bool in_place = false;
+  bool drawable = false;  // noise, which a Draw may stand for
 };
 
 inline constexpr int kMaxOperands = 16;
@@ -31,9 +32,11 @@ struct Signature {
   OperandSpec operand[kMaxOperands] = {};
 };
 
-// One pass (forward or vjp) as a flat list of operands in the order of the body's arguments.
+// One pass as a flat list of operands. Forward: inputs, outputs. Reverse: inputs (or outputs, where the vjp is taken from
+// them), output cotangents, outputs (again none where they are given), input cotangents.
 struct PassSpec {
   int count = 0, symbols = 0;
+  int primals = 0, cotangents = 0, values = 0;  // of a reverse pass, before the input cotangents
   OperandSpec operand[kMaxOperands] = {};
   bool reads[kMaxOperands] = {}, writes[kMaxOperands] = {};
 };
@@ -70,6 +73,7 @@ consteval const char* read_operand(Signature& s, const char* p, OperandSpec& out
   else if (starts_with(p, ":u4")) out.item = Item::u4, p += 3;
   else if (starts_with(p, ":u8")) out.item = Item::u8, p += 3;
   if (*p == '!') out.in_place = true, ++p;
+  if (*p == '~') out.drawable = true, ++p;
   return p;
 }
 
@@ -110,10 +114,18 @@ consteval PassSpec make_pass(const char* text, bool vjp, bool vjp_from_outputs) 
   const int first = vjp_from_outputs ? s.inputs : 0, last = vjp_from_outputs ? s.inputs + s.outputs : s.inputs;
   for (int i = first; i < last; ++i)
     if (!vjp_from_outputs || s.operand[i].item == Item::real) add(s.operand[i], true, false);
+  pass.primals = pass.count;
   for (int i = s.inputs; i < s.inputs + s.outputs; ++i)
     if (s.operand[i].item == Item::real) add(s.operand[i], true, false);
-  for (int i = 0; i < s.inputs; ++i)
+  pass.cotangents = pass.count - pass.primals;
+  for (int i = s.inputs; i < s.inputs + s.outputs && !vjp_from_outputs; ++i)
     if (s.operand[i].item == Item::real) add(s.operand[i], false, true);
+  pass.values = pass.count - pass.primals - pass.cotangents;
+  for (int i = 0; i < s.inputs; ++i)
+    if (s.operand[i].item == Item::real) {
+      add(s.operand[i], false, true);
+      pass.operand[pass.count - 1].drawable = false;
+    }
   return pass;
 }
 

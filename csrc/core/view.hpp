@@ -8,18 +8,21 @@ namespace reparam::REPARAM_ARCH {
 template <class V>
 struct Scalar {  // []
   V* value;
+  bool wanted = true;  // of an output: whether anyone reads it, so that a body may leave it out
   REPARAM_HD V& operator()() const { return *value; }
 };
 
 template <class V>
 struct Vec {  // [n]
   V* first;
+  bool wanted = true;  // as of a Scalar
   REPARAM_HD V& operator[](int64_t i) const { return first[i]; }
 };
 
 template <class V>
 struct Tril {  // [d, d] below and on the diagonal, row-major packed (the order of numpy.tril_indices)
   V* first;
+  bool wanted = true;  // as of a Scalar
   REPARAM_HD V& operator()(int64_t i, int64_t j) const { return first[triangle(i) + j]; }
   REPARAM_HD V* row(int64_t i) const { return first + triangle(i); }
 };

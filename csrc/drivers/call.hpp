@@ -14,6 +14,7 @@ struct OperandData {
   int64_t event_stride[2] = {};         // [elements]
   bool reduced = false;                 // an output summed over the inner `terms` of the call
   bool drawn = false;                   // noise to be made: data is the uint64 stream of each event
+  bool packed = false;                  // a lower factor as its triangle, row after row
 };
 
 struct Call {
@@ -39,10 +40,10 @@ struct OpKernels {
   const char* signature;
   const char* attributes;  // comma separated names
   bool has_vjp, vjp_from_outputs;
-  PassSpec pass[2];                        // forward, vjp
+  PassSpec pass[2];                        // forward, reverse
   double (*flops)(const int64_t* extent);  // of one event, forward
   int lanes[2];                            // events that a kernel takes at once: float32, float64
-  Kernel kernel[2][2];                     // [forward, vjp][float32, float64]
+  Kernel kernel[2][2];                     // [forward, reverse][float32, float64]
 };
 
 }  // namespace reparam

@@ -46,8 +46,8 @@ struct LaneItem<V, Item::u8> {
 
 REPARAM_HD constexpr int64_t packed_values(OperandSpec spec, const int64_t* extent) {
   switch (spec.kind) {
-    case Kind::scalar: return 1;
-    case Kind::vector: return extent[spec.symbol[0]];
+    case Kind::scalar: return spec.drawable ? row_buffer_values(1) : 1;
+    case Kind::vector: return spec.drawable ? row_buffer_values(extent[spec.symbol[0]]) : extent[spec.symbol[0]];
     case Kind::rows: return row_buffer_values(extent[spec.symbol[1]]);
     default: return triangle(extent[spec.symbol[0]]);
   }
@@ -65,7 +65,7 @@ struct Position {
   bool one_row;            // all lanes in one innermost row
 };
 
-template <class V>
+template <class V, bool kDrawable>
 struct RowSource {
   const ElementOf<V>* data;
   const int64_t* at;
@@ -76,7 +76,8 @@ struct RowSource {
   Key key;
   LanesWith<V, uint64_t> stream;
   REPARAM_HD const V* row(int64_t i) const {
-    if (drawn) return draw_row<V>(key, stream, i, length, buffer);
+    if constexpr (kDrawable)
+      if (drawn) return draw_row<V>(key, stream, i, length, buffer);
     load_run(buffer, data + i * stride[0], at, same_event, length, stride[1], length);
     return buffer;
   }
@@ -97,7 +98,8 @@ struct Pack {
   const double* attributes;
   char* buffer[kCount];
   T* sums[kCount];  // 8 partial sums per value of a reduced output
-  RowSource<V> source[kCount];
+  RowSource<V, false> source[kCount];
+  RowSource<V, true> drawable_source[kCount];
   V* dense;
   V* scratch;
   Position<kCount, W> position;
@@ -188,6 +190,12 @@ struct Pack {
   REPARAM_HD int64_t step(int i) const { return call.rank == 0 ? 0 : call.operand[i].batch_stride[call.rank - 1]; }
 
   template <int I>
+  REPARAM_HD auto& rows_source() {
+    if constexpr (Pass::operand(I).drawable) return drawable_source[I];
+    else return source[I];
+  }
+
+  template <int I>
   REPARAM_HD void load() {
     if constexpr (Pass::spec().reads[I]) load_operand<I>();
   }
@@ -198,23 +206,29 @@ struct Pack {
     const OperandData& operand = call.operand[I];
     const int64_t* at = position.at[I];
     const bool same_event = position.one_row && step(I) == 0;
+    LanesWith<V, uint64_t> stream{};
+    if constexpr (spec.drawable)
+      if (operand.drawn) stream = gather<LanesWith<V, uint64_t>>(reinterpret_cast<const uint64_t*>(operand.data), at);
     if constexpr (spec.kind == Kind::rows) {
-      source[I] = {reinterpret_cast<const T*>(operand.data),
-                   at,
-                   {operand.event_stride[0], operand.event_stride[1]},
-                   call.extent[spec.symbol[1]],
-                   reinterpret_cast<V*>(buffer[I]),
-                   same_event,
-                   operand.drawn,
-                   {static_cast<uint32_t>(call.draw_key), static_cast<uint32_t>(call.draw_key >> 32)},
-                   {}};
-      if (operand.drawn)
-        source[I].stream = gather<LanesWith<V, uint64_t>>(reinterpret_cast<const uint64_t*>(operand.data), at);
+      rows_source<I>() = {reinterpret_cast<const T*>(operand.data),
+                          at,
+                          {operand.event_stride[0], operand.event_stride[1]},
+                          call.extent[spec.symbol[1]],
+                          reinterpret_cast<V*>(buffer[I]),
+                          same_event,
+                          operand.drawn,
+                          draw_key(call),
+                          stream};
     } else {
       auto* to = reinterpret_cast<Value<I>*>(buffer[I]);
       const auto* data = reinterpret_cast<const Element<I>*>(operand.data);
       if (same_event && position.loaded[I] == at[0]) return;
       position.loaded[I] = same_event ? at[0] : -1;
+      if constexpr (spec.drawable)
+        if (operand.drawn) {
+          draw_row<V>(draw_key(call), stream, 0, spec.kind == Kind::scalar ? 1 : call.extent[spec.symbol[0]], to);
+          return;
+        }
       if constexpr (spec.kind == Kind::scalar) {
         if (position.one_row && step(I) == 1 && position.count == W) *to = load_unaligned<Value<I>>(data + at[0]);
         else *to = gather<Value<I>>(data, at);
@@ -222,6 +236,9 @@ struct Pack {
         const int64_t n = call.extent[spec.symbol[0]];
         load_run(to, data, at, same_event, n, operand.event_stride[0], n);
       } else if constexpr (spec.kind == Kind::packed) {
+        const int64_t n = triangle(call.extent[spec.symbol[0]]);
+        load_run(to, data, at, same_event, n, operand.event_stride[0], n);
+      } else if (operand.packed) {
         const int64_t n = triangle(call.extent[spec.symbol[0]]);
         load_run(to, data, at, same_event, n, operand.event_stride[0], n);
       } else {
@@ -248,6 +265,8 @@ struct Pack {
     } else if constexpr (spec.kind == Kind::vector || spec.kind == Kind::packed) {
       const int64_t n = packed_values(spec, call.extent);
       store_run(data, at, position.count, from, n, operand.event_stride[0]);
+    } else if (operand.packed) {
+      store_run(data, at, position.count, from, packed_values(spec, call.extent), operand.event_stride[0]);
     } else {
       store_lower(data, at, position.count, dense, Tril<V>{from}, call.extent[spec.symbol[0]], operand.event_stride,
                   spec.kind == Kind::symmetric);
@@ -294,12 +313,13 @@ struct Pack {
     constexpr OperandSpec spec = Pass::operand(I);
     constexpr bool writes = Pass::spec().writes[I];
     if constexpr (spec.kind == Kind::rows) {
-      return Rows<V, RowSource<V>>{&source[I]};
+      return Rows<V, RowSource<V, spec.drawable>>{&rows_source<I>()};
     } else if constexpr (writes) {
       auto* p = reinterpret_cast<Value<I>*>(buffer[I]);
-      if constexpr (spec.kind == Kind::scalar) return Scalar<Value<I>>{p};
-      else if constexpr (spec.kind == Kind::vector) return Vec<Value<I>>{p};
-      else return Tril<Value<I>>{p};
+      const bool wanted = call.operand[I].data != nullptr;
+      if constexpr (spec.kind == Kind::scalar) return Scalar<Value<I>>{p, wanted};
+      else if constexpr (spec.kind == Kind::vector) return Vec<Value<I>>{p, wanted};
+      else return Tril<Value<I>>{p, wanted};
     } else {
       auto* p = reinterpret_cast<const Value<I>*>(buffer[I]);
       if constexpr (spec.kind == Kind::scalar) return Scalar<const Value<I>>{p};
@@ -308,22 +328,30 @@ struct Pack {
     }
   }
 
-  template <int... S, class... Rest>
+  template <bool kReverse, int... S, class... Rest>
   REPARAM_HD void call_body(Indices<S...>, Rest... rest) {
-    if constexpr (kVjp) Op::template vjp<V>(N(call.extent[S])..., rest...);
+    if constexpr (kReverse) Op::template vjp<V>(N(call.extent[S])..., rest...);
     else Op::template forward<V>(N(call.extent[S])..., rest...);
   }
 
   // The body's arguments: extents, then attributes and scratch where the op has them, then the operands.
-  template <int... I>
-  REPARAM_HD void compute(Indices<I...>) {
+  template <bool kReverse, int... I>
+  REPARAM_HD void run_body(Indices<I...>) {
     constexpr indices<Pass::spec().symbols> extents;
     constexpr bool has_attributes = requires { Op::attributes; };
     constexpr bool has_scratch = requires { Op::scratch_values(call.extent); };
-    if constexpr (has_attributes && has_scratch) call_body(extents, attributes, Vec<V>{scratch}, view<I>()...);
-    else if constexpr (has_attributes) call_body(extents, attributes, view<I>()...);
-    else if constexpr (has_scratch) call_body(extents, Vec<V>{scratch}, view<I>()...);
-    else call_body(extents, view<I>()...);
+    if constexpr (has_attributes && has_scratch)
+      call_body<kReverse>(extents, attributes, Vec<V>{scratch}, view<I>()...);
+    else if constexpr (has_attributes) call_body<kReverse>(extents, attributes, view<I>()...);
+    else if constexpr (has_scratch) call_body<kReverse>(extents, Vec<V>{scratch}, view<I>()...);
+    else call_body<kReverse>(extents, view<I>()...);
+  }
+
+  REPARAM_HD void compute(bool wants_values) {
+    using Plan = BodyOperands<Op, kVjp>;
+    if constexpr (Plan::separate_values)
+      if (wants_values) run_body<false>(typename Plan::Forward{});
+    run_body<kVjp>(typename Plan::Own{});
   }
 
   template <int I>
@@ -351,14 +379,14 @@ struct Pack {
   }
 
   template <int... I>
-  REPARAM_HD void run(int64_t first, int64_t end, void* const* partials, Indices<I...> all) {
-    const bool reduce = partials != nullptr;
+  REPARAM_HD void run(int64_t first, int64_t end, void* const* partials, Indices<I...>) {
+    const bool reduce = partials != nullptr, wants_values = any_value_wanted<Op, kVjp>(call);
     (begin<I>(reduce), ...);
     seek(first);
     for (int64_t event = first; event < end; event += W) {
       place(end - event);
       (load<I>(), ...);
-      compute(all);
+      compute(wants_values);
       (put<I>(reduce, event - first), ...);
     }
     if (reduce) (join<I>(partials), ...);
@@ -375,7 +403,7 @@ static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena
       return;
     }
   using P = Pack<Op, T, kVjp, N>;
-  P pack{call, attributes.value, {}, {}, {}, nullptr, nullptr, {}};
+  P pack{call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, {}};
   P::lay_out(call, &pack, arena);
   pack.run(begin, end, partials, indices<P::kCount>{});
 }

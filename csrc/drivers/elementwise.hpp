@@ -2,6 +2,7 @@
 // Ops whose operands are all scalars: rows of the innermost dim are walked by pointer, with whole vector loads where an
 // operand lies together. (Through the general pack, addresses cost 8 times the arithmetic: Adam took 8 ns a parameter.)
 #pragma once
+#include "../core/rows.hpp"
 #include "call.hpp"
 #include "pack.hpp"
 
@@ -40,6 +41,50 @@ struct Attributes {
   }
 };
 
+template <int kFirst, class List>
+struct Shift;
+template <int kFirst, int... I>
+struct Shift<kFirst, Indices<I...>> {
+  using type = Indices<(kFirst + I)...>;
+};
+template <int kFirst, int kCount>
+using range = typename Shift<kFirst, indices<kCount>>::type;
+
+template <class First, class Second>
+struct Join;
+template <int... I, int... J>
+struct Join<Indices<I...>, Indices<J...>> {
+  using type = Indices<I..., J...>;
+};
+
+// Which operands of a pass a body takes. In a reverse pass `vjp` takes all but the outputs, which come from `forward` if
+// anyone wants them; or, where an op says `vjp_gives_values`, all of them, because they fall out of the same work.
+template <class Op, bool kVjp>
+struct BodyOperands {
+  static constexpr PassSpec kPass = OpTraits<Op>::pass(kVjp);
+  static constexpr int kBefore = kPass.primals + kPass.cotangents, kAfter = kBefore + kPass.values;
+  static consteval bool vjp_gives_values() {
+    if constexpr (requires { Op::vjp_gives_values; }) return Op::vjp_gives_values;
+    else return false;
+  }
+  static constexpr bool separate_values = kVjp && kPass.values > 0 && !vjp_gives_values();
+  using Forward = typename Join<range<0, kPass.primals>, range<kBefore, kPass.values>>::type;
+  using WithoutValues = typename Join<range<0, kBefore>, range<kAfter, kPass.count - kAfter>>::type;
+  using Own = typename SelectType<separate_values, WithoutValues, indices<kPass.count>>::type;
+};
+
+template <class Op, bool kVjp>
+REPARAM_HD bool any_value_wanted(const Call& call) {
+  using Plan = BodyOperands<Op, kVjp>;
+  for (int i = Plan::kBefore; i < Plan::kAfter; ++i)
+    if (call.operand[i].data) return true;
+  return false;
+}
+
+REPARAM_HD Key draw_key(const Call& call) {
+  return {static_cast<uint32_t>(call.draw_key), static_cast<uint32_t>(call.draw_key >> 32)};
+}
+
 template <class Op, bool kVjp>
 consteval bool is_elementwise() {
   const PassSpec pass = OpTraits<Op>::pass(kVjp);
@@ -64,6 +109,16 @@ struct Elementwise {
   template <int I>
   REPARAM_HD void load(int64_t at, int count) {
     if constexpr (!OpTraits<Op>::pass(kVjp).reads[I]) return;
+    if constexpr (OpTraits<Op>::pass(kVjp).operand[I].drawable)
+      if (call.operand[I].drawn) {
+        int64_t lanes[W];
+        for (int lane = 0; lane < W; ++lane) lanes[lane] = step[I] * (at + (lane < count ? lane : count - 1));
+        V block[row_buffer_values(1)];
+        const auto* streams = reinterpret_cast<const uint64_t*>(data[I]);
+        draw_row<V>(draw_key(call), gather<LanesWith<V, uint64_t>>(streams, lanes), 0, 1, block);
+        value[I] = block[0];
+        return;
+      }
     if (step[I] == 1 && count == W) {
       value[I] = load_unaligned<V>(data[I] + at);
     } else if (step[I] == 0) {
@@ -90,33 +145,41 @@ struct Elementwise {
 
   template <int I>
   REPARAM_HD auto view() {
-    if constexpr (OpTraits<Op>::pass(kVjp).writes[I]) return Scalar<V>{&value[I]};
+    if constexpr (OpTraits<Op>::pass(kVjp).writes[I]) return Scalar<V>{&value[I], data[I] != nullptr};
     else return Scalar<const V>{&value[I]};
   }
 
-  template <class... Views>
-  REPARAM_HD void compute(Views... views) {
+  template <bool kReverse, int... I>
+  REPARAM_HD void run_body(Indices<I...>) {
     if constexpr (requires { Op::attributes; }) {
-      if constexpr (kVjp) Op::template vjp<V>(attributes, views...);
-      else Op::template forward<V>(attributes, views...);
+      if constexpr (kReverse) Op::template vjp<V>(attributes, view<I>()...);
+      else Op::template forward<V>(attributes, view<I>()...);
     } else {
-      if constexpr (kVjp) Op::template vjp<V>(views...);
-      else Op::template forward<V>(views...);
+      if constexpr (kReverse) Op::template vjp<V>(view<I>()...);
+      else Op::template forward<V>(view<I>()...);
     }
   }
 
+  REPARAM_HD void compute(bool wants_values) {
+    using Plan = BodyOperands<Op, kVjp>;
+    if constexpr (Plan::separate_values)
+      if (wants_values) run_body<false>(typename Plan::Forward{});
+    run_body<kVjp>(typename Plan::Own{});
+  }
+
   template <int... I>
-  REPARAM_HD void row(int64_t length, Indices<I...>) {
+  REPARAM_HD void row(int64_t length, bool wants_values, Indices<I...>) {
     for (int64_t at = 0; at < length; at += W) {
       const int count = static_cast<int>(length - at < W ? length - at : W);
       (load<I>(at, count), ...);
-      compute(view<I>()...);
+      compute(wants_values);
       (store<I>(at, count), ...);
     }
   }
 
   REPARAM_HD void run(int64_t first, int64_t end) {
     const int last = call.rank - 1;
+    const bool wants_values = any_value_wanted<Op, kVjp>(call);
     for (int64_t event = first; event < end;) {
       int64_t length = end - event, offset[kCount] = {}, rest = event;
       for (int k = last; k >= 0; --k) {
@@ -126,11 +189,12 @@ struct Elementwise {
         rest /= call.shape[k];
       }
       for (int i = 0; i < kCount; ++i) {
-        T* base = reinterpret_cast<T*>(call.operand[i].data);
-        data[i] = base ? base + offset[i] : nullptr;
+        const OperandData& operand = call.operand[i];
+        const int64_t size = operand.drawn ? sizeof(uint64_t) : sizeof(T);
+        data[i] = operand.data ? reinterpret_cast<T*>(operand.data + offset[i] * size) : nullptr;
         step[i] = last < 0 ? 0 : call.operand[i].batch_stride[last];
       }
-      row(length, indices<kCount>{});
+      row(length, wants_values, indices<kCount>{});
       event += length;
     }
   }

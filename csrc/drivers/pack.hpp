@@ -18,6 +18,15 @@ struct IndicesUpTo<0, I...> {
 template <int N>
 using indices = typename IndicesUpTo<N>::type;
 
+template <bool kFirst, class A, class B>
+struct SelectType {
+  using type = A;
+};
+template <class A, class B>
+struct SelectType<false, A, B> {
+  using type = B;
+};
+
 // Swaps bit H of the row number with bit H of the lane number in a pair of rows.
 template <int H, class T, int W, int... I>
 REPARAM_HD void exchange(Lanes<T, W>& a, Lanes<T, W>& b, Indices<I...>) {

@@ -112,7 +112,7 @@ int64_t values_of(OperandSpec spec, const int64_t* extent) {
 template <class T>
 void write_event(OperandSpec spec, const OperandData& operand, const int64_t* extent, int64_t at, const double* sum) {
   T* to = reinterpret_cast<T*>(operand.data) + at;
-  if (spec.kind == Kind::scalar || spec.kind == Kind::vector || spec.kind == Kind::packed) {
+  if (spec.kind == Kind::scalar || spec.kind == Kind::vector || spec.kind == Kind::packed || operand.packed) {
     const int64_t n = values_of(spec, extent);
     for (int64_t j = 0; j < n; ++j) to[j * operand.event_stride[0]] = static_cast<T>(sum[j]);
     return;
@@ -226,8 +226,10 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
   merge_dims(call, pass.count);
   double values = 0;
   for (int i = 0; i < pass.count; ++i)
-    if (pass.operand[i].kind != Kind::rows) values += static_cast<double>(values_of(pass.operand[i], call.extent));
-  // Rough rates of one core: half a nanosecond a value moved, eight operations a nanosecond, the vjp twice the forward.
+    if (pass.operand[i].kind != Kind::rows)
+      values += static_cast<double>(values_of(pass.operand[i], call.extent)) * (call.operand[i].drawn ? 6 : 1);
+  // Rough rates of one core: half a nanosecond a value moved, three one drawn, eight operations a nanosecond, the vjp
+  // twice the forward.
   const double nanoseconds = 0.5 * values + op.flops(call.extent) * (vjp ? 2 : 1) / 8 + 0.1;
   Plan plan{op, pass, kernel, is_double, threads, 0, nanoseconds};
 

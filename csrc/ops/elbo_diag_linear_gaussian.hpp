@@ -7,7 +7,7 @@
 namespace reparam::REPARAM_ARCH {
 
 struct elbo_diag_linear_gaussian : ElboLinearGaussian<DiagFamily> {
-  static constexpr auto signature = "(s,d),(d),(d),(n),(n,d),(n),()->(s),(),(),(d),(d)";
+  static constexpr auto signature = "(s,d)~,(d),(d),(n),(n,d),(n),()->(s),(),(),(d),(d)";
 };
 
 }  // namespace reparam::REPARAM_ARCH

@@ -6,7 +6,7 @@
 namespace reparam::REPARAM_ARCH {
 
 struct elbo_tril_combine : ElboCombine<TrilFamily> {
-  static constexpr auto signature = "(s,d),(s),(s,d),tril(d)->(s),(),(),(d),tril(d)";
+  static constexpr auto signature = "(s,d)~,(s),(s,d),tril(d)->(s),(),(),(d),tril(d)";
 };
 
 }  // namespace reparam::REPARAM_ARCH

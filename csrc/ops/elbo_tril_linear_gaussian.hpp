@@ -7,7 +7,7 @@
 namespace reparam::REPARAM_ARCH {
 
 struct elbo_tril_linear_gaussian : ElboLinearGaussian<TrilFamily> {
-  static constexpr auto signature = "(s,d),(d),tril(d),(n),(n,d),(n),()->(s),(),(),(d),tril(d)";
+  static constexpr auto signature = "(s,d)~,(d),tril(d),(n),(n,d),(n),()->(s),(),(),(d),tril(d)";
 };
 
 }  // namespace reparam::REPARAM_ARCH

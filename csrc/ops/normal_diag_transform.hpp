@@ -7,7 +7,7 @@
 namespace reparam::REPARAM_ARCH {
 
 struct normal_diag_transform {
-  static constexpr auto signature = "(d),(d),(d)->(d)";
+  static constexpr auto signature = "(d)~,(d),(d)->(d)";
   static REPARAM_HD double flops(const int64_t* n) { return 2.0 * n[0]; }
 
   template <class V, class N>

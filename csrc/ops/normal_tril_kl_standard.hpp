@@ -23,6 +23,7 @@ struct normal_tril_kl_standard {
                              Vec<V> ct_loc, Tril<V> ct_scale_tril) {           // input cotangents
     const V ct = ct_kl() + poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) ct_loc[i] = ct * loc[i];
+    if (!ct_scale_tril.wanted) return;
     for (int64_t k = 0; k < triangle(d); ++k) ct_scale_tril.first[k] = ct * scale_tril.first[k];
     for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = ct_scale_tril(i, i) - ct / scale_tril(i, i);
   }

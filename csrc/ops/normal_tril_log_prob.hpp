@@ -10,6 +10,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_log_prob {
   static constexpr auto signature = "(d),(d),tril(d)->()";
+  static constexpr bool vjp_gives_values = true;  // both need y
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return 2 * n[0]; }
 
@@ -20,24 +21,31 @@ struct normal_tril_log_prob {
     solve_lower(d, scale_tril, y);
   }
 
+  template <class V>
+  REPARAM_HD static V density(int64_t d, Vec<const V> y, Tril<const V> scale_tril) {
+    return -(mul_add(constant<V>(0.5), square_norm<V>(d, y), log_det<V>(d, scale_tril)) + constant<V>(d * kHalfLog2Pi));
+  }
+
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc,
                                  Tril<const V> scale_tril,  // inputs
                                  Scalar<V> log_prob) {      // outputs
     whiten<V>(d, value, loc, scale_tril, y);
-    log_prob() = -(mul_add(constant<V>(0.5), square_norm<V>(d, as_const(y)), log_det<V>(d, scale_tril)) +
-                   constant<V>(d * kHalfLog2Pi));
+    log_prob() = density<V>(d, as_const(y), scale_tril);
   }
 
   template <class V, class N>
   REPARAM_HD static void vjp(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
                              Scalar<const V> ct_log_prob,                              // output cotangents
+                             Scalar<V> log_prob,                                       // outputs
                              Vec<V> ct_value, Vec<V> ct_loc, Tril<V> ct_scale_tril) {  // input cotangents
     whiten<V>(d, value, loc, scale_tril, y);
+    if (log_prob.wanted) log_prob() = density<V>(d, as_const(y), scale_tril);
     const V ct = ct_log_prob();
     for (int64_t i = 0; i < d; ++i) ct_loc[i] = y[i];
     solve_lower_transposed(d, scale_tril, ct_loc);
     for (int64_t i = 0; i < d; ++i) ct_loc[i] = ct * ct_loc[i], ct_value[i] = -ct_loc[i];
+    if (!ct_scale_tril.wanted) return;
     outer_lower(d, as_const(ct_loc), as_const(y), ct_scale_tril);
     for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = ct_scale_tril(i, i) - ct / scale_tril(i, i);
   }

@@ -8,7 +8,7 @@
 namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_transform {
-  static constexpr auto signature = "(d),(d),tril(d)->(d)";
+  static constexpr auto signature = "(d)~,(d),tril(d)->(d)";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[0]; }
 
   template <class V, class N>
@@ -26,7 +26,8 @@ struct normal_tril_transform {
     (void)loc;
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) ct_noise[i] = poison, ct_loc[i] = ct_value[i] + poison;
-    multiply_lower_transposed(d, scale_tril, as_const(ct_loc), ct_noise);
+    if (ct_noise.wanted) multiply_lower_transposed(d, scale_tril, as_const(ct_loc), ct_noise);
+    if (!ct_scale_tril.wanted) return;
     outer_lower(d, as_const(ct_loc), noise, ct_scale_tril);
   }
 };

@@ -9,7 +9,7 @@
 namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_transform_and_log_prob {
-  static constexpr auto signature = "(d),(d),tril(d)->(d),()";
+  static constexpr auto signature = "(d)~,(d),tril(d)->(d),()";
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
 
   template <class V, class N>
@@ -29,7 +29,8 @@ struct normal_tril_transform_and_log_prob {
     (void)loc;
     const V poison = poison_unless_positive<V>(d, scale_tril), minus = poison - ct_log_prob();
     for (int64_t i = 0; i < d; ++i) ct_noise[i] = minus * noise[i], ct_loc[i] = ct_value[i] + poison;
-    multiply_lower_transposed(d, scale_tril, as_const(ct_loc), ct_noise);
+    if (ct_noise.wanted) multiply_lower_transposed(d, scale_tril, as_const(ct_loc), ct_noise);
+    if (!ct_scale_tril.wanted) return;
     outer_lower(d, as_const(ct_loc), noise, ct_scale_tril);
     for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = ct_scale_tril(i, i) + minus / scale_tril(i, i);
   }

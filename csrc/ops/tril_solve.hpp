@@ -29,14 +29,16 @@ struct tril_solve {
                              Vec<const V> ct_x,                     // output cotangents
                              Tril<V> ct_scale_tril, Vec<V> ct_b) {  // input cotangents
     const V poison = poison_unless_positive<V>(d, scale_tril);
+    const bool transpose = attribute[0] != 0;
     for (int64_t i = 0; i < d; ++i) x[i] = -b[i] + poison, ct_b[i] = ct_x[i] + poison;
-    if (attribute[0] != 0) {
+    if (transpose) solve_lower(d, scale_tril, ct_b);
+    else solve_lower_transposed(d, scale_tril, ct_b);
+    if (!ct_scale_tril.wanted) return;
+    if (transpose) {
       solve_lower_transposed(d, scale_tril, x);
-      solve_lower(d, scale_tril, ct_b);
       outer_lower(d, as_const(x), as_const(ct_b), ct_scale_tril);
     } else {
       solve_lower(d, scale_tril, x);
-      solve_lower_transposed(d, scale_tril, ct_b);
       outer_lower(d, as_const(ct_b), as_const(x), ct_scale_tril);
     }
   }

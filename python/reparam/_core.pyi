@@ -14,15 +14,17 @@ class LayoutError(Exception):
 
 def run(
     op_name: str,
-    vjp: bool,
+    reverse: bool,
     isa: str,
     dtype: str,
     batch_shape: Sequence[int],
     extents: Sequence[int],
-    # inputs, then outputs; (key, index) draws the noise, None is an output that is not wanted
+    # inputs, then outputs, of a reverse pass inputs, output cotangents, outputs, input cotangents; (key, index) draws
+    # the noise, None is an output that is not wanted
     operands: list[NDArray[Any] | tuple[int, NDArray[Any]] | None],
     attributes: Sequence[float],
     num_threads: int,
+    packed: bool,  # lower factors lie as their triangles
     /,
 ) -> None:
     """Run one pass of an op; outputs are written in place."""

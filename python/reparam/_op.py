@@ -9,84 +9,19 @@ trailing axis. So one text is the specification and the reference backend.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OPS", "Op", "Operand", "op", "real_positive", "select"]
+from ._signature import Operand, parse_signature
+
+__all__ = ["OPS", "Op", "Pass", "op", "real_positive", "select"]
 
 Array = NDArray[Any]
 Body = Callable[..., None]
-
-_OPERAND = re.compile(r"(tril|sym|vec)?\(([a-z]?(?:,[a-z])*)\)(:[iu][48])?(!)?")
-_ITEMS = {None: "real", ":i4": "int32", ":u4": "uint32", ":u8": "uint64"}
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One operand of a pass: its name, kind, event symbols and element type."""
-
-    name: str
-    kind: str  # scalar, vector, rows, tril, sym, vec
-    symbols: tuple[str, ...]
-    item: str = "real"
-    in_place: bool = False
-
-    @property
-    def event_rank(self) -> int:
-        """Number of event dims."""
-        return {"scalar": 0, "vector": 1, "vec": 1}.get(self.kind, 2)
-
-    def event_shape(self, extents: dict[str, int]) -> tuple[int, ...]:
-        """Event shape for these extents."""
-        if self.kind in {"tril", "sym"}:
-            return (extents[self.symbols[0]],) * 2
-        if self.kind == "vec":
-            d = extents[self.symbols[0]]
-            return (d * (d + 1) // 2,)
-        return tuple(extents[s] for s in self.symbols)
-
-    def event_text(self) -> str:
-        """Event dims as users read them: ``d, d``."""
-        if self.kind in {"tril", "sym"}:
-            return f"{self.symbols[0]}, {self.symbols[0]}"
-        if self.kind == "vec":
-            return f"{self.symbols[0]}({self.symbols[0]}+1)/2"
-        return ", ".join(self.symbols)
-
-    @property
-    def takes_number(self) -> bool:
-        """Whether a Python number may stand in its place."""
-        return self.event_rank == 0 and self.item == "real" and not self.in_place
-
-    @property
-    def drawable(self) -> bool:
-        """Whether a Draw may stand in its place."""
-        return self.name == "noise" and self.kind == "rows"
-
-    def cotangent(self) -> Operand:
-        """The operand that holds this one's cotangent."""
-        return replace(self, name=f"ct_{self.name}", in_place=False)
-
-
-def parse_signature(spec: str, names: list[str]) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
-    """Inputs and outputs of a signature; ``names`` are the body's arguments."""
-    sides = spec.split("->")
-    operands: list[list[Operand]] = []
-    rest = iter(names)
-    for side in sides:
-        found = []
-        for word, symbols, item, in_place in _OPERAND.findall(side):
-            letters = tuple(s for s in symbols.split(",") if s)
-            kind = word or ("scalar", "vector", "rows")[len(letters)]
-            found.append(Operand(next(rest), kind, letters, _ITEMS[item or None], bool(in_place)))
-        operands.append(found)
-    return tuple(operands[0]), tuple(operands[1])
-
 
 Dispatcher = Callable[..., Any]
 _dispatcher: list[Dispatcher] = []
@@ -98,17 +33,35 @@ def set_dispatcher(dispatcher: Dispatcher) -> None:
 
 
 class Pass:
-    """Forward or vjp of an op as a flat list of operands in the order of the body."""
+    """One way to call an op: its operands in order, and the definitions that make the outputs.
 
-    def __init__(
-        self, op: Op, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], body: Body, vjp: bool
-    ) -> None:
-        self.op, self.inputs, self.outputs, self.body, self.vjp = op, inputs, outputs, body, vjp
+    ``kind`` is ``"forward"``, ``"vjp"`` or ``"value_and_vjp"``; the outputs of the last are those of the forward, then
+    those of the vjp. Inputs from ``primals`` on are output cotangents, outputs from ``values`` on are input cotangents.
+    """
+
+    def __init__(self, op: Op, kind: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], body: Any) -> None:
+        self.op, self.kind, self.inputs, self.outputs, self.body = op, kind, inputs, outputs, body
         self.symbols = tuple(dict.fromkeys(s for o in (*op.inputs, *op.outputs) for s in o.symbols))
-        self.name = f"{op.name}.vjp" if vjp else op.name
+        self.name = op.name if kind == "forward" else f"{op.name}.{kind}"
+        self.reverse = kind != "forward"
+        self.primals = len(inputs) if kind == "forward" else len(inputs) - len(op.real(op.outputs))
+        self.values = {"forward": len(outputs), "vjp": 0}.get(kind, len(op.real(op.outputs)))
+        leaves_out = kind == "vjp" and op.vjp_from == "inputs"  # the outputs: both reverse passes have one kernel
+        self.left_out = (None,) * (len(op.real(op.outputs)) if leaves_out else 0)
+        self.packed: Pass | None = None  # this pass on packed lower factors, where the op takes them
+        self.unpacked = self
         self.in_place = any(o.in_place for o in inputs)
         shown = {s for o in inputs if not o.drawable for s in o.symbols}
         self.free_symbols = tuple(s for s in self.symbols if s not in shown)  # taken by keyword, if need be
+
+    def allow_packed(self) -> None:
+        """Make the pass whose lower factors lie as vectors of their triangles."""
+
+        def flat(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+            return tuple(replace(o, kind="vec") if o.kind == "tril" else o for o in operands)
+
+        self.packed = Pass(self.op, self.kind, flat(self.inputs), flat(self.outputs), self.body)
+        self.packed.unpacked = self
 
 
 class Op:
@@ -135,10 +88,19 @@ class Op:
         self.oracle: Callable[..., Any] | None = settings.get("oracle")
         self.samples: Callable[..., Any] | None = settings.get("samples")
         self.result: Callable[..., Any] | None = settings.get("result")
-        self.forward_pass = Pass(self, self.inputs, self.outputs, body, vjp=False)
+        self.packable: bool = settings.get("packable", False)
+        self.forward_pass = self._make_pass("forward", self.inputs, self.outputs, body)
         self.vjp_pass: Pass | None = None
+        self.value_and_vjp_pass: Pass | None = None
         self.__signature__ = self._python_signature(self.forward_pass)
         self.vjp: Any = None  # None, or vjp(*inputs, *output_cotangents) -> input cotangents
+        self.value_and_vjp: Any = None  # None, or value_and_vjp(same) -> (outputs, input cotangents)
+
+    def _make_pass(self, kind: str, inputs: Any, outputs: Any, body: Any) -> Pass:
+        made = Pass(self, kind, inputs, outputs, body)
+        if self.packable:
+            made.allow_packed()
+        return made
 
     @property
     def signature(self) -> str:
@@ -154,17 +116,34 @@ class Op:
         primal = self.inputs if self.vjp_from == "inputs" else self.real(self.outputs)
         cts = tuple(o.cotangent() for o in self.real(self.outputs))
         results = tuple(o.cotangent() for o in self.real(self.inputs))
-        vjp_pass = self.vjp_pass = Pass(self, (*primal, *cts), results, body, vjp=True)
-
-        def vjp(*args: Any, out: Any = None, **attributes: Any) -> Any:
-            return _dispatcher[0](vjp_pass, args, out, attributes)
-
-        vjp.__name__ = vjp_pass.name.rpartition(".")[2]
-        vjp.__qualname__, vjp.__module__ = vjp_pass.name, self.__module__  # by which pickle finds it
-        vjp.__doc__ = self._vjp_doc(vjp_pass)
-        vjp.__signature__ = self._python_signature(vjp_pass)  # type: ignore[attr-defined]
-        self.vjp = vjp
+        self.vjp_pass = self._make_pass("vjp", (*primal, *cts), results, body)
+        self.vjp = self._caller(self.vjp_pass)
+        if self.vjp_from == "inputs":
+            self.value_and_vjp_pass = self._make_pass("value_and_vjp", (*primal, *cts), (*self.outputs, *results), None)
+            self.value_and_vjp = self._caller(self.value_and_vjp_pass)
+        else:
+            self.value_and_vjp = self._value_then_vjp
         return body
+
+    def _value_then_vjp(self, *args: Any, out: Any = None, wrt: Any = None, **keywords: Any) -> Any:
+        """Outputs and the cotangents of the inputs, in two passes: the second one reads the outputs of the first."""
+        count = len(self.inputs)
+        first, second = (None, None) if out is None else (out[: len(self.outputs)], out[len(self.outputs) :])
+        outputs = self(*args[:count], out=first, **keywords)
+        real = [x for o, x in zip(self.outputs, outputs, strict=True) if o.item == "real"]
+        return outputs, self.vjp(*real, *args[count:], out=second, wrt=wrt, **keywords)
+
+    def _caller(self, p: Pass) -> Callable[..., Any]:
+        """The function that users call for a reverse pass."""
+
+        def call(*args: Any, out: Any = None, **keywords: Any) -> Any:
+            return _dispatcher[0](p, args, out, keywords)
+
+        call.__name__ = p.kind
+        call.__qualname__, call.__module__ = p.name, self.__module__  # by which pickle finds it
+        call.__doc__ = reverse_doc(p)
+        call.__signature__ = self._python_signature(p)  # type: ignore[attr-defined]
+        return call
 
     def _python_signature(self, p: Pass) -> inspect.Signature:
         kind = inspect.Parameter
@@ -172,28 +151,13 @@ class Op:
         made += [kind(s, kind.KEYWORD_ONLY) for s in p.free_symbols]
         for name, value in self.defaults.items():
             made.append(kind(name, kind.KEYWORD_ONLY, default=kind.empty if value is None else value))
+        if p.packed:
+            made.append(kind("packed", kind.KEYWORD_ONLY, default=False))
+        if p.reverse:
+            made.append(kind("wrt", kind.KEYWORD_ONLY, default=None))
         if p.outputs:
             made.append(kind("out", kind.KEYWORD_ONLY, default=None))
         return inspect.Signature(made)
-
-    def _vjp_doc(self, p: Pass) -> str:
-        """Parameters and results of the reverse pass, from the operands."""
-
-        def shape(o: Operand) -> str:
-            return f"array, shape (...{', ' if o.symbols else ''}{o.event_text()})"
-
-        def result(o: Operand) -> str:
-            space = {"tril": "\n    Lower triangular, zero above.", "sym": "\n    Symmetric."}.get(o.kind, "")
-            return f"{o.name} : {shape(o)}{space}"
-
-        head = (
-            f"Cotangents of the inputs of ``{self.name}``, each of its own input's shape, summed over broadcast dims."
-        )
-        taken = [f"{o.name} : {shape(o)}" for o in p.inputs]
-        keywords = [f"{', '.join(self.attributes)}\n    As in the forward call."] if self.attributes else []
-        keywords.append("out : array or tuple of arrays, optional\n    Where to write the results.")
-        parameters, results = "\n".join(taken + keywords), "\n".join(map(result, p.outputs))
-        return f"{head}\n\nParameters\n----------\n{parameters}\n\nReturns\n-------\n{results}\n"
 
     @staticmethod
     def real(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
@@ -211,6 +175,36 @@ class Op:
         return self.name  # there is one of each: a pickle and a copy name it
 
 
+def reverse_doc(p: Pass) -> str:
+    """Parameters and results of a reverse pass, from its operands."""
+
+    def shape(o: Operand) -> str:
+        return f"array, shape (...{', ' if o.symbols else ''}{o.event_text()})"
+
+    def result(o: Operand) -> str:
+        space = {"tril": "\n    Lower triangular, zero above.", "sym": "\n    Symmetric."}.get(o.kind, "")
+        return f"{o.name} : {shape(o)}{space}"
+
+    name = p.op.name
+    head = f"Cotangents of the inputs of ``{name}``, each of its own input's shape, summed over broadcast dims."
+    if p.values:
+        head = f"Outputs of ``{name}`` and the cotangents of its inputs in one pass, as ``(outputs, cotangents)``."
+    taken = [f"{o.name} : {shape(o)}" + " or Draw" * o.drawable for o in p.inputs[: p.primals]]
+    taken += [f"{o.name} : {shape(o)} or None\n    None stands for zero." for o in p.inputs[p.primals :]]
+    taken += [f"{', '.join(p.op.attributes)}\n    As in the forward call."] if p.op.attributes else []
+    if p.packed:
+        taken.append(
+            "packed : bool\n    Whether lower factors and their cotangents are (..., d (d + 1) / 2), row after row."
+        )
+    names = ", ".join(o.name for o in p.op.real(p.op.inputs))
+    taken.append(
+        f"wrt : tuple of str, optional\n    Inputs whose cotangents are wanted, of {names}; None for the others."
+    )
+    taken.append("out : array or tuple of arrays, optional\n    Where to write the results, in their order.")
+    results = "\n".join(map(result, p.outputs))
+    return f"{head}\n\nParameters\n----------\n{chr(10).join(taken)}\n\nReturns\n-------\n{results}\n"
+
+
 OPS: dict[str, Op] = {}
 
 
@@ -224,7 +218,8 @@ def op(spec: str, **settings: Any) -> Callable[[Body], Op]:
     **settings : object
         ``attributes``: dict from name to default, or to the tuple of choices whose first is the default. ``limits``:
         from name to the interval ``[low, high)`` of a number. ``vjp_from``: ``"inputs"`` or ``"outputs"``. ``oracle``:
-        function of the inputs, in float64, that tests hold the op against. ``samples``: function
+        function of the inputs, in float64, that tests hold the op against. ``packable``: whether it takes lower factors
+        as their packed triangles too. ``samples``: function
         ``(rng, batch_shape, extents)`` to inputs, where the kinds alone do not say enough. ``result``: what to make of
         the tuple of outputs.
     """

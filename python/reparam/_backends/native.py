@@ -40,17 +40,27 @@ def _fit(array: Array) -> Array:
     return array.copy()
 
 
-def run(p: Pass, isa: str, plan: Any, attributes: tuple[float, ...], operands: list[Any], num_threads: int) -> None:
+def run(
+    p: Pass,
+    isa: str,
+    plan: Any,
+    attributes: tuple[float, ...],
+    inputs: list[Any],
+    results: list[Array | None],
+    num_threads: int,
+) -> None:
     """Run one pass on its inputs and outputs; the plan holds the shapes."""
-    call = (p.op.name, p.vjp, isa, plan.dtype, plan.batch_shape, plan.sizes)
+    call = (p.op.name, p.reverse, isa, plan.dtype, plan.batch_shape, plan.sizes)
+    rest = (attributes, num_threads, p.unpacked is not p)
+    operands = [*inputs, *p.left_out, *results]
     try:
-        _core.run(*call, operands, attributes, num_threads)
+        _core.run(*call, operands, *rest)
         return
     except _core.LayoutError:  # an array that C++ cannot walk: a copy goes in its place
         pass
     fitted = [x if x is None or isinstance(x, tuple) else _fit(x) for x in operands]
-    _core.run(*call, fitted, attributes, num_threads)
-    written = [*(o.in_place for o in p.inputs), *(True for _ in p.outputs)]
+    _core.run(*call, fitted, *rest)
+    written = [*(o.in_place for o in p.inputs), *(x is not None for x in operands[len(inputs) :])]
     for target, result, writes in zip(operands, fitted, written, strict=True):
         if writes and target is not result:
             target[...] = result

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._op import Operand, Pass
+from .._op import Pass
+from .._signature import Operand
 
 Array = NDArray[Any]
 BLOCK, PARTIAL = 64, 8

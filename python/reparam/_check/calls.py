@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._op import Operand, Pass
+from .._op import Pass
+from .._signature import Operand
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -20,7 +21,8 @@ MOST_BATCH_DIMS = 16
 def check_keywords(p: Pass, unknown: Sequence[str]) -> None:
     """Refuse keywords that a pass does not have."""
     if unknown:
-        known = ", ".join([*(o.name for o in p.inputs), *p.free_symbols, *p.op.attributes, "out"])
+        extra = [*(["packed"] if p.op.packable else []), *(["wrt"] if p.reverse else []), "out"]
+        known = ", ".join([*(o.name for o in p.inputs), *p.free_symbols, *p.op.attributes, *extra])
         raise TypeError(f"{p.name} got an unexpected keyword {unknown[0]!r}; it takes {known}")
 
 
@@ -105,18 +107,24 @@ def _overlaps_itself(array: Array) -> bool:
     return array.size > 0 and any(n > 1 and stride == 0 for n, stride in zip(array.shape, array.strides, strict=True))
 
 
-def check_out(p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]]) -> tuple[Array, ...]:
-    """``out=`` as a tuple of arrays of the right shapes and dtypes."""
+def check_out(
+    p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]], wanted: Sequence[bool] | None
+) -> tuple[Array | None, ...]:
+    """``out=`` as a tuple of arrays of the right shapes and dtypes; None where a result is not wanted."""
     given = out if isinstance(out, tuple) else (out,)
     if len(given) != len(p.outputs):
         names, count = ", ".join(o.name for o in p.outputs), len(p.outputs)
-        wanted = (
+        expected = (
             f"a tuple of {count} arrays ({names})" if count > 1 else f"one array ({names})" if count else "left out"
         )
         got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
-        raise TypeError(f"{p.name}: out must be {wanted}, got {got}")
-    for operand, array, (shape, dtype) in zip(p.outputs, given, results, strict=True):
+        raise TypeError(f"{p.name}: out must be {expected}, got {got}")
+    for k, (operand, array, (shape, dtype)) in enumerate(zip(p.outputs, given, results, strict=True)):
         name = f"{p.name}: out for {operand.name}"
+        if wanted is not None and not wanted[k]:
+            if array is not None:
+                raise TypeError(f"{name} must be None, since its cotangent is not wanted, got {type(array).__name__}")
+            continue
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
         if array.dtype != dtype:

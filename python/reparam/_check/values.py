@@ -100,6 +100,18 @@ def as_int(name: str, value: object, low: int = 0, high: int | None = None) -> i
     raise ValueError(f"{name} must be {limits}, got {number}")
 
 
+def as_names(name: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
+    """Some of the known names, in a tuple or a list, without doubles."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a tuple of names out of {', '.join(known)}, got {came(value)}")
+    for item in value:
+        if item not in known:
+            raise ValueError(f"{name} must name inputs out of {', '.join(known)}, got {came(item)}")
+    if len(set(value)) != len(value):
+        raise ValueError(f"{name} names an input twice: {came(value)}")
+    return tuple(value)
+
+
 def as_shape(name: str, value: Any) -> tuple[int, ...]:
     """A shape: an integer, or some."""
     try:

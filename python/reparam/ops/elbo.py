@@ -118,7 +118,8 @@ def _linear_oracle(
 
 
 @op(
-    "(s,d),(s),(s,d),tril(d)->(s),(),(),(d),tril(d)",
+    "(s,d)~,(s),(s,d),tril(d)->(s),(),(),(d),tril(d)",
+    packable=True,
     oracle=_combine_oracle,
     samples=lambda *a: _samples_combine(*a, tril=True),
 )
@@ -150,7 +151,7 @@ def elbo_tril_combine(noise, log_prob, grad, scale_tril, log_weights, value, sta
 
 
 @op(
-    "(s,d),(s),(s,d),(d)->(s),(),(),(d),(d)",
+    "(s,d)~,(s),(s,d),(d)->(s),(),(),(d),(d)",
     oracle=_combine_oracle,
     samples=lambda *a: _samples_combine(*a, tril=False),
 )
@@ -163,7 +164,8 @@ def elbo_diag_combine(noise, log_prob, grad, scale_diag, log_weights, value, sta
 
 
 @op(
-    "(s,d),(d),tril(d),(n),(n,d),(n),()->(s),(),(),(d),tril(d)",
+    "(s,d)~,(d),tril(d),(n),(n,d),(n),()->(s),(),(),(d),tril(d)",
+    packable=True,
     oracle=_linear_oracle,
     samples=lambda *a: _samples_target(*a, tril=True),
 )
@@ -193,7 +195,7 @@ def elbo_tril_linear_gaussian(
 
 
 @op(
-    "(s,d),(d),(d),(n),(n,d),(n),()->(s),(),(),(d),(d)",
+    "(s,d)~,(d),(d),(n),(n,d),(n),()->(s),(),(),(d),(d)",
     oracle=_linear_oracle,
     samples=lambda *a: _samples_target(*a, tril=False),
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import _dispatch
 from .._op import op
 from ._normal_transform import normals_from_words, philox4x32
 
@@ -49,5 +48,4 @@ def normal(stream, offset, key_low, key_high, noise):
     noise[...] = _in_order(made)[:n]
 
 
-_dispatch._noise_op[:] = [normal]
 __all__: list[Any] = ["bits", "normal"]

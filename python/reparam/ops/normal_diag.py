@@ -26,7 +26,7 @@ def _kl_oracle(loc: Any, scale_diag: Any) -> Any:
     return (0.5 * (scale_diag**2 + loc**2 - 1) - np.log(scale_diag)).sum(-1)
 
 
-@op("(d),(d),(d)->(d)", oracle=lambda noise, loc, scale_diag: loc + scale_diag * noise)
+@op("(d)~,(d),(d)->(d)", oracle=lambda noise, loc, scale_diag: loc + scale_diag * noise)
 def normal_diag_transform(noise, loc, scale_diag, value):
     """Reparameterize: ``loc + scale_diag * noise``.
 
@@ -54,7 +54,7 @@ def _(noise, loc, scale_diag, ct_value, ct_noise, ct_loc, ct_scale_diag):
         ct_scale_diag[i] = ct * noise[i]
 
 
-@op("(d),(d),(d)->(d),()", oracle=_both_oracle)
+@op("(d)~,(d),(d)->(d),()", oracle=_both_oracle)
 def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):
     """Reparameterize, and the log density of the result.
 

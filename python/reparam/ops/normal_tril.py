@@ -58,7 +58,7 @@ def _kl_oracle(loc: Any, scale_tril: Any) -> Any:
     return 0.5 * (squares - loc.shape[-1]) - np.log(_diagonal(scale_tril)).sum(-1)
 
 
-@op("(d),(d),tril(d)->(d)", oracle=_transform_oracle)
+@op("(d)~,(d),tril(d)->(d)", packable=True, oracle=_transform_oracle)
 def normal_tril_transform(noise, loc, scale_tril, value):
     """Reparameterize: ``loc + scale_tril @ noise``.
 
@@ -98,7 +98,7 @@ def _(noise, loc, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril):
     _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril)
 
 
-@op("(d),(d),tril(d)->(d),()", oracle=_both_oracle)
+@op("(d)~,(d),tril(d)->(d),()", packable=True, oracle=_both_oracle)
 def normal_tril_transform_and_log_prob(noise, loc, scale_tril, value, log_prob):
     """Reparameterize, and the log density of the result, without a triangular solve.
 
@@ -126,7 +126,7 @@ def _(noise, loc, scale_tril, ct_value, ct_log_prob, ct_noise, ct_loc, ct_scale_
         ct_scale_tril[i, i] = ct_scale_tril[i, i] - ct_log_prob / scale_tril[i, i]
 
 
-@op("(d),(d),tril(d)->()", oracle=_log_prob_oracle)
+@op("(d),(d),tril(d)->()", packable=True, oracle=_log_prob_oracle)
 def normal_tril_log_prob(value, loc, scale_tril, log_prob):
     """Log density of ``N(loc, scale_tril @ scale_tril.T)`` at ``value``.
 
@@ -161,7 +161,7 @@ def _(value, loc, scale_tril, ct_log_prob, ct_value, ct_loc, ct_scale_tril):
         ct_scale_tril[i, i] = ct_scale_tril[i, i] - ct_log_prob / scale_tril[i, i]
 
 
-@op("tril(d)->()", oracle=_entropy_oracle)
+@op("tril(d)->()", packable=True, oracle=_entropy_oracle)
 def normal_tril_entropy(scale_tril, entropy):
     """Entropy of ``N(loc, scale_tril @ scale_tril.T)``.
 
@@ -186,7 +186,7 @@ def _(scale_tril, ct_entropy, ct_scale_tril):
         ct_scale_tril[i, i] = (ct_entropy + bad) / scale_tril[i, i]
 
 
-@op("(d),tril(d)->()", oracle=_kl_oracle)
+@op("(d),tril(d)->()", packable=True, oracle=_kl_oracle)
 def normal_tril_kl_standard(loc, scale_tril, kl):
     """KL divergence of ``N(loc, scale_tril @ scale_tril.T)`` to ``N(0, I)``.
 

@@ -132,7 +132,7 @@ def _vector_oracle(vector: Any, *, diagonal: str = "exp", floor: float = 0.0, ro
 _FROM_VECTOR = {"diagonal": ("exp", "softplus"), "floor": 0.0, "row_scaled": False}
 
 
-@op("vec(d)->tril(d)", attributes=_FROM_VECTOR, limits={"floor": (0.0, math.inf)}, oracle=_vector_oracle)
+@op("vec(d)->tril(d)", packable=True, attributes=_FROM_VECTOR, limits={"floor": (0.0, math.inf)}, oracle=_vector_oracle)
 def tril_from_vector(vector, diagonal, floor, row_scaled, scale_tril):
     """Lower factors with positive diagonal from unconstrained vectors.
 
