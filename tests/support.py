@@ -19,7 +19,10 @@ ATTRIBUTES = {  # values for keywords that have no default
     "step": 3, "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1,
     "key_low": 2**31 + 5, "key_high": 77,
 }  # fmt: skip
-SCALES = {"scale_diag", "scale_tril", "noise_scale"}
+SCALES = {
+    "scale", "scale_diag", "scale_tril", "other_scale", "other_scale_diag", "other_scale_tril",
+    "noise_scale", "prior_scale", "target_scale_tril",
+}  # fmt: skip
 
 OPS = list(rp.OPS.values())
 OPS_WITH_VJP = [op for op in OPS if op.vjp is not None]
@@ -74,6 +77,12 @@ def variants(op):
         else:
             values[name] = (default, 0.25)
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+def some_variants(op):
+    """At most four of them: the first, the last, and two between."""
+    found = variants(op)
+    return found if len(found) <= 4 else [found[k * (len(found) - 1) // 3] for k in range(4)]
 
 
 def extents_of(op, d):

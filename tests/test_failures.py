@@ -172,3 +172,73 @@ def test_nothing_is_warned_about():
         log_prob = rp.normal_diag_log_prob(np.array([1e200]), np.array([0.0]), np.array([1e-200]))
     assert result.info == 1
     assert log_prob == -np.inf
+
+
+# ---- jitter
+
+
+def nearly_singular(dtype):
+    """Four matrices of rank one plus nothing, plus a little, plus the identity, and one that no jitter saves."""
+    ones = np.ones((3, 3))
+    return np.stack([ones, ones + 1e-1 * np.eye(3), np.eye(3), -np.eye(3)]).astype(dtype)
+
+
+def test_jitter_helps_the_failed_alone(backend, dtype):
+    a = nearly_singular(dtype)[:3]
+    with pytest.warns(RuntimeWarning, match=r"cholesky: 1 of 3 matrices were tried again with up to 0\.001 times"):
+        scale_tril = rp.cholesky(a, jitter=1e-3)
+    same_bits(scale_tril[1:], rp.cholesky(a[1:]))
+    same_bits(scale_tril[0], rp.cholesky(a[0] + np.eye(3, dtype=dtype) * a.dtype.type(1e-3)))
+
+
+def test_jitter_grows_tenfold_twice(backend):
+    a = np.diag([1.0, 1.0, -0.05])  # mean of the diagonal .65: 1e-3 and 1e-2 of it are too little, 1e-1 is enough
+    with pytest.warns(RuntimeWarning, match=r"with up to 0\.1 times the mean"):
+        scale_tril = rp.cholesky(a, jitter=1e-3)
+    np.testing.assert_allclose(scale_tril @ scale_tril.T, a + 0.065 * np.eye(3), rtol=1e-14)
+
+
+def test_what_still_fails_raises_or_is_nan(backend, dtype):
+    a = nearly_singular(dtype)
+    warned = pytest.warns(RuntimeWarning, match="2 of 4 matrices were tried again .*; 1 failed even so")
+    with warned, pytest.raises(rp.NotPositiveDefiniteError) as caught:
+        rp.cholesky(a, jitter=1e-3)
+    assert caught.value.indices.tolist() == [[3]]
+    with pytest.warns(RuntimeWarning):
+        scale_tril = rp.cholesky(a, jitter=1e-3, check=False)
+    assert np.isnan(np.tril(scale_tril[3])[np.tril_indices(3)]).all()
+    assert np.isfinite(scale_tril[:3]).all()
+
+
+def test_jitter_in_place_takes_the_matrices_as_they_were(backend, dtype):
+    a = nearly_singular(dtype)[:3]
+    with pytest.warns(RuntimeWarning):
+        expected = rp.cholesky(a, jitter=1e-3)
+    out = a.copy()
+    with pytest.warns(RuntimeWarning):
+        assert rp.cholesky(out, jitter=1e-3, out=out) is out
+    same_bits(out, expected)
+
+
+def test_jitter_is_silent_where_nothing_fails(backend, dtype):
+    a = np.eye(3, dtype=dtype)
+    same_bits(rp.cholesky(a, jitter=1e-3), rp.cholesky(a))
+
+
+@pytest.mark.parametrize("jitter", [0.0, -1.0, np.nan, np.inf])
+def test_jitter_must_be_positive(jitter):
+    with pytest.raises(ValueError, match="cholesky: jitter must be a finite number > 0, got"):
+        rp.cholesky(np.eye(2), jitter=jitter)
+
+
+def test_cholesky_value_and_vjp(backend, dtype, rng):
+    lower = np.tril(rng.standard_normal((5, 3, 3))) + 3 * np.eye(3)
+    a, ct = (lower @ lower.swapaxes(-1, -2)).astype(dtype), rng.standard_normal((5, 3, 3)).astype(dtype)
+    scale_tril, ct_a = rp.cholesky.value_and_vjp(a, ct)
+    same_bits(scale_tril, rp.cholesky(a))
+    same_bits(ct_a, rp.cholesky.vjp(scale_tril, ct))
+    out = a, ct
+    rp.cholesky.value_and_vjp(a, ct, out=out)
+    same_bits(out, (scale_tril, ct_a))
+    with pytest.raises(TypeError, match=r"out must be a tuple of 2 arrays \(scale_tril, ct_a\)"):
+        rp.cholesky.value_and_vjp(a, ct, out=a)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The packing loops of one arch, for its two lane types. Compiled once per arch, in its namespace.
+// The packing loops of one arch, and its noise, for its two lane types. Compiled once per arch, in its namespace.
 #include "../drivers/pack.hpp"
 
 namespace reparam::REPARAM_ARCH {
@@ -33,6 +33,14 @@ void store_lower(float* data, const int64_t* at, int count, FloatLanes* dense, T
 void store_lower(double* data, const int64_t* at, int count, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
                  const int64_t* stride, bool symmetric) {
   store_lower_loop(data, at, count, dense, from, d, stride, symmetric);
+}
+const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
+                           FloatLanes* buffer) {
+  return draw_row_loop(key, stream, row, n, buffer);
+}
+const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row, int64_t n,
+                            DoubleLanes* buffer) {
+  return draw_row_loop(key, stream, row, n, buffer);
 }
 
 }  // namespace reparam::REPARAM_ARCH

@@ -77,7 +77,8 @@ inline OperandData read_array(const py::array& array, const OperandSpec& spec, c
   const bool nothing_to_write = writes && array.size() == 0;  // then its strides of 0 are no sum over a dim
   read_batch(array, batch, call, item, writes && !nothing_to_write, out);
   for (int k = 0; k < events; ++k) {
-    if (array.shape(batch + k) != event_size(spec, out.packed, call.extent, k)) throw py::value_error("event dims do not fit");
+    if (array.shape(batch + k) != event_size(spec, out.packed, call.extent, k))
+      throw py::value_error("event dims do not fit");
     out.event_stride[k] = stride_of(array, batch + k, item, writes && !nothing_to_write);
   }
   if (nothing_to_write) return out;

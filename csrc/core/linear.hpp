@@ -128,6 +128,17 @@ REPARAM_HD V rounded(V sum, V error) {  // an infinite sum has no error
   return select(error == error, sum + error, sum);
 }
 
+// A long sum: in order inside a block, the blocks joined with their rounding errors.
+template <class V>
+struct BlockSum {
+  V block = constant<V>(0), total = constant<V>(0), error = constant<V>(0);
+  REPARAM_HD void add(V x, bool ends_block) {
+    block = block + x;
+    if (ends_block) add_with_error(total, error, block), block = constant<V>(0);
+  }
+  REPARAM_HD V result() const { return rounded(total, error); }
+};
+
 template <class V>
 REPARAM_HD Vec<const V> as_const(Vec<V> x) {
   return {x.first};

@@ -8,7 +8,7 @@ namespace reparam::REPARAM_ARCH {
 
 // Row s of event b holds normals s * n .. s * n + n - 1 of stream index[b]: each lane owns one stream.
 template <class V>
-REPARAM_HD const V* draw_row(Key key, LanesWith<V, uint64_t> stream, int64_t row, int64_t n, V* buffer) {
+REPARAM_HD const V* draw_row_loop(Key key, const LanesWith<V, uint64_t>& stream, int64_t row, int64_t n, V* buffer) {
   constexpr int per_block = normals_per_block<V>;
   const int64_t first = row * n, last = first + n;
   const int64_t first_block = first / per_block;

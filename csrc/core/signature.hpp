@@ -32,8 +32,8 @@ struct Signature {
   OperandSpec operand[kMaxOperands] = {};
 };
 
-// One pass as a flat list of operands. Forward: inputs, outputs. Reverse: inputs (or outputs, where the vjp is taken from
-// them), output cotangents, outputs (again none where they are given), input cotangents.
+// One pass as a flat list of operands. Forward: inputs, outputs. Reverse: inputs (or outputs, where the vjp is taken
+// from them), output cotangents, outputs (again none where they are given), input cotangents.
 struct PassSpec {
   int count = 0, symbols = 0;
   int primals = 0, cotangents = 0, values = 0;  // of a reverse pass, before the input cotangents

@@ -2,58 +2,9 @@
 // Runs a body over a range of events: packs W events, calls the body once, unpacks. Knows loops and layouts, no
 // formula. The tail is padded with copies of the last event, so there is no second code path.
 #pragma once
-#include "../core/rows.hpp"
-#include "elementwise.hpp"
+#include "operand.hpp"
 
 namespace reparam::REPARAM_ARCH {
-
-template <class Op, bool kVjp>
-struct PassOf {
-  static consteval PassSpec spec() { return OpTraits<Op>::pass(kVjp); }
-  static consteval int count() { return spec().count; }
-  static consteval OperandSpec operand(int i) { return spec().operand[i]; }
-};
-
-// The C++ type of one element in memory and of one lane value, per operand.
-template <class T, Item kItem>
-struct ItemType {
-  using type = T;
-};
-template <class T>
-struct ItemType<T, Item::i4> {
-  using type = int32_t;
-};
-template <class T>
-struct ItemType<T, Item::u4> {
-  using type = uint32_t;
-};
-template <class T>
-struct ItemType<T, Item::u8> {
-  using type = uint64_t;
-};
-template <class V, Item kItem>
-struct LaneItem {
-  using type = V;
-};  // an int32 output is computed in V and converted when it is stored
-template <class V>
-struct LaneItem<V, Item::u4> {
-  using type = LanesWith<V, uint32_t>;
-};
-template <class V>
-struct LaneItem<V, Item::u8> {
-  using type = LanesWith<V, uint64_t>;
-};
-
-REPARAM_HD constexpr int64_t packed_values(OperandSpec spec, const int64_t* extent) {
-  switch (spec.kind) {
-    case Kind::scalar: return spec.drawable ? row_buffer_values(1) : 1;
-    case Kind::vector: return spec.drawable ? row_buffer_values(extent[spec.symbol[0]]) : extent[spec.symbol[0]];
-    case Kind::rows: return row_buffer_values(extent[spec.symbol[1]]);
-    default: return triangle(extent[spec.symbol[0]]);
-  }
-}
-
-REPARAM_HD constexpr int64_t aligned(int64_t bytes) { return (bytes + 63) & ~int64_t{63}; }
 
 // Where the lanes of the current pack stand: event `lane` of operand `i` begins at `at[i][lane]`.
 template <int kCount, int W>
@@ -63,24 +14,6 @@ struct Position {
   int64_t loaded[kCount];  // where a broadcast operand was loaded from, -1 where it must be loaded again
   int count;               // lanes in use
   bool one_row;            // all lanes in one innermost row
-};
-
-template <class V, bool kDrawable>
-struct RowSource {
-  const ElementOf<V>* data;
-  const int64_t* at;
-  int64_t stride[2];
-  int64_t length;
-  V* buffer;
-  bool same_event, drawn;
-  Key key;
-  LanesWith<V, uint64_t> stream;
-  REPARAM_HD const V* row(int64_t i) const {
-    if constexpr (kDrawable)
-      if (drawn) return draw_row<V>(key, stream, i, length, buffer);
-    load_run(buffer, data + i * stride[0], at, same_event, length, stride[1], length);
-    return buffer;
-  }
 };
 
 template <class Op, class T, bool kVjp, class N>
@@ -226,7 +159,7 @@ struct Pack {
       position.loaded[I] = same_event ? at[0] : -1;
       if constexpr (spec.drawable)
         if (operand.drawn) {
-          draw_row<V>(draw_key(call), stream, 0, spec.kind == Kind::scalar ? 1 : call.extent[spec.symbol[0]], to);
+          draw_row(draw_key(call), stream, 0, spec.kind == Kind::scalar ? 1 : call.extent[spec.symbol[0]], to);
           return;
         }
       if constexpr (spec.kind == Kind::scalar) {

@@ -2,7 +2,6 @@
 // Ops whose operands are all scalars: rows of the innermost dim are walked by pointer, with whole vector loads where an
 // operand lies together. (Through the general pack, addresses cost 8 times the arithmetic: Adam took 8 ns a parameter.)
 #pragma once
-#include "../core/rows.hpp"
 #include "call.hpp"
 #include "pack.hpp"
 
@@ -57,8 +56,8 @@ struct Join<Indices<I...>, Indices<J...>> {
   using type = Indices<I..., J...>;
 };
 
-// Which operands of a pass a body takes. In a reverse pass `vjp` takes all but the outputs, which come from `forward` if
-// anyone wants them; or, where an op says `vjp_gives_values`, all of them, because they fall out of the same work.
+// Which operands of a pass a body takes. In a reverse pass `vjp` takes all but the outputs, which come from `forward`
+// if anyone wants them; or, where an op says `vjp_gives_values`, all of them, because they fall out of the same work.
 template <class Op, bool kVjp>
 struct BodyOperands {
   static constexpr PassSpec kPass = OpTraits<Op>::pass(kVjp);
@@ -115,7 +114,7 @@ struct Elementwise {
         for (int lane = 0; lane < W; ++lane) lanes[lane] = step[I] * (at + (lane < count ? lane : count - 1));
         V block[row_buffer_values(1)];
         const auto* streams = reinterpret_cast<const uint64_t*>(data[I]);
-        draw_row<V>(draw_key(call), gather<LanesWith<V, uint64_t>>(streams, lanes), 0, 1, block);
+        draw_row(draw_key(call), gather<LanesWith<V, uint64_t>>(streams, lanes), 0, 1, block);
         value[I] = block[0];
         return;
       }

@@ -3,6 +3,7 @@
 // `at[lane]` is where each lane's event begins, in elements.
 #pragma once
 #include "../core/lanes.hpp"
+#include "../core/rows.hpp"
 #include "../core/view.hpp"
 
 namespace reparam::REPARAM_ARCH {
@@ -158,7 +159,8 @@ REPARAM_HD void store_run_loop(T* data, const int64_t* at, int count, const V* f
 }
 
 // The loops for the lanes of this arch are functions, compiled once (arch/pack.cpp): a call for each operand and pack
-// is not seen in the time, and in every kernel object they were half of the build and four fifths of the code.
+// is not seen in the time, and in every kernel object they were half of the build and four fifths of the code. So is
+// the drawing of a row of noise.
 using FloatLanes = NativeLanes<float>::type;
 using DoubleLanes = NativeLanes<double>::type;
 void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
@@ -167,6 +169,10 @@ void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_
               int64_t readable);
 void store_run(float* data, const int64_t* at, int count, const FloatLanes* from, int64_t n, int64_t stride);
 void store_run(double* data, const int64_t* at, int count, const DoubleLanes* from, int64_t n, int64_t stride);
+const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
+                           FloatLanes* buffer);
+const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row, int64_t n,
+                            DoubleLanes* buffer);
 template <class W>  // raw words, of one op
 REPARAM_HD void store_run(uint32_t* data, const int64_t* at, int count, const W* from, int64_t n, int64_t stride) {
   store_run_loop(data, at, count, from, n, stride);

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The Monte Carlo ELBO of q = N(loc, S S^T) and its gradient, estimator "pathwise" (closed-form entropy), S a lower
-// factor or a diagonal. With z_s = loc + S noise_s and g_s = grad_z log p(x, z_s), over draws s = 1..n:
-//   value = mean log p(x, z_s) + sum_i log S_ii + d (1 + log 2 pi)/2
-//   d loc = mean g_s;   d S = tril(mean g_s noise_s^T) + diag(1/S_ii)
-//   log_weights_s = log p(x, z_s) - log q(z_s),   standard_error = sd(log p(x, z_s), ddof 1)/sqrt(n), NaN for one draw
-// Sums over draws: in order in blocks of 64, the blocks joined with their rounding errors kept (Knuth's two-sum), so
-// that rounding does not grow with n. (Eight partial sums a block, as sums over a batch have, would take eight times
-// the scratch.) Scratch: one block's sums and the errors. Nothing of the size of the noise is stored. Cost per draw 2
-// d^2 flops beside the target's.
+// The loops of the ELBO ops: over draws that come with log p(x, z_s) and its gradient from outside, or over blocks of
+// draws of a target that is computed here. The formulas of the estimators stand in elbo_sums.hpp.
 #pragma once
-#include "../core/linear.hpp"
+#include "elbo_sums.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
@@ -23,6 +16,7 @@ struct TrilFamily {
   static REPARAM_HD void transform(int64_t d, Input scale, Vec<const V> noise, Vec<V> z) {
     multiply_lower(d, scale, noise, z);
   }
+  static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) { solve_lower_transposed(d, scale, x); }
   static REPARAM_HD void add_outer(int64_t d, Vec<const V> g, Vec<const V> noise, V* sum) {
     for (int64_t i = 0; i < d; ++i)
       for (int64_t j = 0; j <= i; ++j) sum[triangle(i) + j] = mul_add(g[i], noise[j], sum[triangle(i) + j]);
@@ -37,107 +31,83 @@ struct DiagFamily {
   static REPARAM_HD void transform(int64_t d, Input scale, Vec<const V> noise, Vec<V> z) {
     for (int64_t i = 0; i < d; ++i) z[i] = mul_add(scale[i], noise[i], z[i]);
   }
+  static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) {
+    for (int64_t i = 0; i < d; ++i) x[i] = x[i] / scale[i];
+  }
   static REPARAM_HD void add_outer(int64_t d, Vec<const V> g, Vec<const V> noise, V* sum) {
     for (int64_t i = 0; i < d; ++i) sum[i] = mul_add(g[i], noise[i], sum[i]);
   }
 };
 
-template <class V>
-struct ElboOutputs {
-  Vec<V> log_weights;  // [draws]
-  Scalar<V> value, standard_error;
-  Vec<V> ct_loc;  // [d]
-  V* ct_scale;    // [values]
-};
+REPARAM_HD int64_t elbo_sums_values(int64_t d) { return 3 * d + 2 * triangle(d); }  // of either family
 
-template <class V, template <class> class Family>
-struct ElboSums {
-  using F = Family<V>;
-  static constexpr int64_t kBlock = 64;
-
-  int64_t d, draws;
-  V log_det;
-  ElboOutputs<V> out;
-  V *block_loc, *block_scale, *error_loc, *error_scale;
-  V block_log_prob, log_prob_sum, log_prob_error;
-
-  REPARAM_HD ElboSums(int64_t draws_, int64_t d_, typename F::Input scale, V* scratch, ElboOutputs<V> outputs)
-      : d(d_),
-        draws(draws_),
-        log_det(reparam::REPARAM_ARCH::log_det<V>(d_, scale)),
-        out(outputs),
-        block_loc(scratch),
-        block_scale(scratch + d_),
-        error_loc(block_scale + F::values(d_)),
-        error_scale(error_loc + d_),
-        block_log_prob(constant<V>(0)),
-        log_prob_sum(constant<V>(0)),
-        log_prob_error(constant<V>(0)) {
-    for (int64_t k = 0; k < 2 * (d + F::values(d)); ++k) scratch[k] = constant<V>(0);
-    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = constant<V>(0);
-    for (int64_t k = 0; k < F::values(d); ++k) out.ct_scale[k] = constant<V>(0);
-  }
-
-  // Draw s: its log p(x, z_s) and g_s.
-  REPARAM_HD void add(int64_t s, Vec<const V> noise, V log_prob, Vec<const V> grad) {
-    const V log_q = -(mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det) + constant<V>(d * kHalfLog2Pi));
-    out.log_weights[s] = log_prob - log_q;
-    block_log_prob = block_log_prob + log_prob;
-    for (int64_t i = 0; i < d; ++i) block_loc[i] = block_loc[i] + grad[i];
-    F::add_outer(d, grad, noise, block_scale);
-    if ((s + 1) % kBlock == 0 || s + 1 == draws) close_block();
-  }
-
-  REPARAM_HD void close_block() {
-    const V zero = constant<V>(0);
-    add_with_error(log_prob_sum, log_prob_error, block_log_prob);
-    block_log_prob = zero;
-    for (int64_t i = 0; i < d; ++i) add_with_error(out.ct_loc[i], error_loc[i], block_loc[i]), block_loc[i] = zero;
-    for (int64_t k = 0; k < F::values(d); ++k)
-      add_with_error(out.ct_scale[k], error_scale[k], block_scale[k]), block_scale[k] = zero;
-  }
-
-  REPARAM_HD void finish(typename F::Input scale, Vec<const V> log_prob) {
-    const double n = static_cast<double>(draws);
-    const V mean = rounded(log_prob_sum, log_prob_error) / constant<V>(n),
-            poison = log_det - log_det;  // NaN where a scale is not > 0
-    out.value() = mean + log_det + constant<V>(d * (0.5 + kHalfLog2Pi));
-    V total = constant<V>(0), error = total, block = total;
-    for (int64_t s = 0; s < draws; ++s) {
-      const V deviation = log_prob[s] - mean;
-      block = mul_add(deviation, deviation, block);
-      if ((s + 1) % kBlock == 0 || s + 1 == draws) add_with_error(total, error, block), block = constant<V>(0);
-    }
-    total = rounded(total, error);
-    out.standard_error() = draws > 1 ? square_root(total / constant<V>((n - 1) * n)) + poison : quiet_nan<V>();
-    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = rounded(out.ct_loc[i], error_loc[i]) / constant<V>(n) + poison;
-    for (int64_t k = 0; k < F::values(d); ++k)
-      out.ct_scale[k] = rounded(out.ct_scale[k], error_scale[k]) / constant<V>(n) + poison;
-    const V* s = scale.first;
-    for (int64_t i = 0; i < d; ++i) {
-      const int64_t k = F::diagonal(i);
-      out.ct_scale[k] = out.ct_scale[k] + constant<V>(1) / s[k];
-    }
-  }
-};
-
-// elbo_*_combine: log p(x, z_s) and its gradients come from outside.
+// elbo_*_combine: log p(x, z_s) and its gradients come from outside; with `weighted`, times weights that the caller
+// knows.
 template <template <class> class Family>
 struct ElboCombine {
   static constexpr bool has_vjp = false;
+  static constexpr auto attributes = "estimator,weighted";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[1] * (n[1] + 4); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return elbo_sums_values(n[1]); }
 
   template <class V, class N, class Noise, class Grad>
-  REPARAM_HD static void forward(N draws, N d, Vec<V> scratch, Noise noise, Vec<const V> log_prob, Grad grad,
+  REPARAM_HD static void forward(N draws, N d, const double* attribute, Vec<V> scratch, Noise noise,
+                                 Vec<const V> log_prob, Grad grad,
                                  typename Family<V>::Input scale,                                // inputs
                                  Vec<V> log_weights, Scalar<V> value, Scalar<V> standard_error,  // outputs
                                  Vec<V> ct_loc, typename Family<V>::Output ct_scale) {
-    ElboSums<V, Family> sums(draws, d, scale, scratch.first,
-                             {log_weights, value, standard_error, ct_loc, ct_scale.first});
-    for (int64_t s = 0; s < draws; ++s) sums.add(s, noise.row(s), log_prob[s], grad.row(s));
-    sums.finish(scale, log_prob);
+    const bool wants_gradient = ct_loc.wanted || ct_scale.wanted;
+    ElboSums<V, Family> sums(draws, d, attribute, attribute[1] != 0, scale, scratch.first,
+                             {log_weights, value, standard_error, ct_loc, ct_scale.first, wants_gradient});
+    const bool together = !sums.importance();
+    for (int64_t s = 0; s < draws; ++s) {
+      const Vec<const V> e = noise.row(s);
+      sums.weigh(s, e, log_prob[s]);
+      if (together && wants_gradient) sums.add(s, e, grad.row(s));
+    }
+    if (!together) sums.normalize();
+    for (int64_t s = 0; s < draws && !together && wants_gradient; ++s) sums.add(s, noise.row(s), grad.row(s));
+    sums.finish(log_prob);
   }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return 2 * (n[1] + triangle(n[1])); }
 };
+
+// A target takes a block of draws at once, so that each row of its data is loaded once a block.
+inline constexpr int64_t kDrawBlock = 8;
+REPARAM_HD int64_t elbo_fused_values(int64_t draws, int64_t d) {
+  return draws + 3 * kDrawBlock * d + elbo_sums_values(d);
+}
+
+// `target.evaluate(count, z, grad, log_prob, wants_gradient)` fills log p(x, z_t) and its gradients for t < count; draw
+// t of z and grad begins at t * d.
+template <class V, template <class> class Family, class Noise, class Target>
+REPARAM_HD void run_elbo(int64_t draws, int64_t d, const double* attribute, Vec<V> scratch, Noise noise,
+                         Vec<const V> loc, typename Family<V>::Input scale, const Target& target,
+                         ElboOutputs<V> outputs) {
+  const Vec<V> log_prob = scratch, e{log_prob.first + draws}, z{e.first + kDrawBlock * d},
+               grad{z.first + kDrawBlock * d};
+  ElboSums<V, Family> sums(draws, d, attribute, false, scale, grad.first + kDrawBlock * d, outputs);
+  const int passes =
+      sums.importance() && outputs.wants_gradient ? 2 : 1;  // the weights first, where a gradient needs them
+  for (int pass = 0; pass < passes; ++pass) {
+    const bool gradient = outputs.wants_gradient && pass == passes - 1;
+    for (int64_t first = 0; first < draws; first += kDrawBlock) {
+      const int64_t count = draws - first < kDrawBlock ? draws - first : kDrawBlock;
+      for (int64_t t = 0; t < count; ++t) {
+        const Vec<const V> row = noise.row(first + t);
+        const Vec<V> zt{z.first + t * d};
+        for (int64_t i = 0; i < d; ++i) e[t * d + i] = row[i], zt[i] = loc[i];
+        Family<V>::transform(d, scale, row, zt);
+      }
+      target.evaluate(count, as_const(z), grad, Vec<V>{log_prob.first + first}, gradient);
+      for (int64_t t = 0; t < count; ++t) {
+        const Vec<const V> noise_t{e.first + t * d};
+        if (pass == 0) sums.weigh(first + t, noise_t, log_prob[first + t]);
+        if (gradient) sums.add(first + t, noise_t, Vec<const V>{grad.first + t * d});
+      }
+    }
+    if (pass == 0 && sums.importance()) sums.normalize();
+  }
+  sums.finish(as_const(log_prob));
+}
 
 }  // namespace reparam::REPARAM_ARCH

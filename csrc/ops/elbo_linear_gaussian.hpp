@@ -7,42 +7,61 @@
 
 namespace reparam::REPARAM_ARCH {
 
+template <class V, class Weight>
+struct LinearGaussianTarget {
+  int64_t d, n;
+  Vec<const V> x, bias;
+  Weight weight;
+  V inverse, normalizer;
+
+  REPARAM_HD LinearGaussianTarget(int64_t d_, int64_t n_, Vec<const V> x_, Weight weight_, Vec<const V> bias_,
+                                  V noise_scale)
+      : d(d_), n(n_), x(x_), bias(bias_), weight(weight_) {
+    const V sigma = positive(noise_scale);
+    inverse = constant<V>(1) / sigma;
+    normalizer = mul_add(constant<V>(static_cast<double>(n)), log(sigma), constant<V>((n + d) * kHalfLog2Pi));
+  }
+
+  REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
+    for (int64_t k = 0; k < count * d; ++k) grad[k] = -z[k];
+    for (int64_t t = 0; t < count; ++t) log_prob[t] = square_norm<V>(d, Vec<const V>{z.first + t * d});
+    for (int64_t k = 0; k < n; ++k) {
+      const Vec<const V> w = weight.row(k);
+      const V centred = x[k] - bias[k];
+      for (int64_t t = 0; t < count; ++t) {
+        const V* zt = z.first + t * d;
+        V r = centred;
+        for (int64_t i = 0; i < d; ++i) r = mul_add(-w[i], zt[i], r);
+        r = r * inverse;
+        log_prob[t] = mul_add(r, r, log_prob[t]);
+        if (!wants_gradient) continue;
+        const V pull = r * inverse;
+        V* gt = grad.first + t * d;
+        for (int64_t i = 0; i < d; ++i) gt[i] = mul_add(w[i], pull, gt[i]);
+      }
+    }
+    for (int64_t t = 0; t < count; ++t) log_prob[t] = -mul_add(constant<V>(0.5), log_prob[t], normalizer);
+  }
+};
+
 template <template <class> class Family>
 struct ElboLinearGaussian {
   static constexpr bool has_vjp = false;
+  static constexpr auto attributes = "estimator";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[1] * (2 * n[1] + 4 * n[2] + 45); }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0] + 2 * n[1] + 2 * (n[1] + triangle(n[1])); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return elbo_fused_values(n[0], n[1]); }
 
   template <class V, class N, class Noise, class Weight>
-  REPARAM_HD static void forward(N draws, N d, N n, Vec<V> scratch, Noise noise, Vec<const V> loc,
-                                 typename Family<V>::Input scale, Vec<const V> x, Weight weight, Vec<const V> bias,
+  REPARAM_HD static void forward(N draws, N d, N n, const double* attribute, Vec<V> scratch, Noise noise,
+                                 Vec<const V> loc, typename Family<V>::Input scale, Vec<const V> x, Weight weight,
+                                 Vec<const V> bias,
                                  Scalar<const V> noise_scale,                                    // inputs
                                  Vec<V> log_weights, Scalar<V> value, Scalar<V> standard_error,  // outputs
                                  Vec<V> ct_loc, typename Family<V>::Output ct_scale) {
-    const Vec<V> log_prob = scratch, z{scratch.first + draws}, grad{z.first + d};
-    ElboSums<V, Family> sums(draws, d, scale, grad.first + d,
-                             {log_weights, value, standard_error, ct_loc, ct_scale.first});
-    const V sigma = positive(noise_scale()), inverse = constant<V>(1) / sigma, half = constant<V>(0.5);
-    const V normalizer = mul_add(constant<V>(static_cast<double>(n)), log(sigma), constant<V>((n + d) * kHalfLog2Pi));
-    for (int64_t s = 0; s < draws; ++s) {
-      const Vec<const V> e = noise.row(s);
-      for (int64_t i = 0; i < d; ++i) z[i] = loc[i];
-      Family<V>::transform(d, scale, e, z);
-      for (int64_t i = 0; i < d; ++i) grad[i] = -z[i];
-      V squares = square_norm<V>(d, as_const(z));
-      for (int64_t k = 0; k < n; ++k) {
-        const Vec<const V> w = weight.row(k);
-        V r = x[k] - bias[k];
-        for (int64_t i = 0; i < d; ++i) r = mul_add(-w[i], z[i], r);
-        r = r * inverse;
-        squares = mul_add(r, r, squares);
-        const V pull = r * inverse;
-        for (int64_t i = 0; i < d; ++i) grad[i] = mul_add(w[i], pull, grad[i]);
-      }
-      log_prob[s] = -mul_add(half, squares, normalizer);
-      sums.add(s, e, log_prob[s], as_const(grad));
-    }
-    sums.finish(scale, as_const(log_prob));
+    const LinearGaussianTarget<V, Weight> target(d, n, x, weight, bias, noise_scale());
+    const bool wants_gradient = ct_loc.wanted || ct_scale.wanted;
+    run_elbo<V, Family>(draws, d, attribute, scratch, noise, loc, scale, target,
+                        {log_weights, value, standard_error, ct_loc, ct_scale.first, wants_gradient});
   }
 };
 

@@ -15,7 +15,7 @@ from . import random, targets
 from ._check import CheckpointError, NotPositiveDefiniteError
 from ._op import OPS
 from ._settings import backend, backends, set_num_threads
-from .distributions import MultivariateNormal, MultivariateNormalDiag, kl_divergence
+from .distributions import MultivariateNormal, MultivariateNormalDiag, Normal, kl_divergence
 from .elbo import ELBOEstimate, elbo
 from .ops import *  # noqa: F403
 from .ops import __all__ as _op_names
@@ -42,6 +42,7 @@ __all__ = [
     "ELBOEstimate",
     "MultivariateNormal",
     "MultivariateNormalDiag",
+    "Normal",
     "NotPositiveDefiniteError",
     "backend",
     "backends",

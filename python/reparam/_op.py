@@ -232,9 +232,27 @@ def op(spec: str, **settings: Any) -> Callable[[Body], Op]:
     return make
 
 
+SCALAR_FORMS: dict[Any, Any] = {}
+
+
+def scalar_form(function: Any) -> Callable[[Any], Any]:
+    """Register what stands for a helper of the definitions where lanes are scalars and its own text cannot."""
+
+    def register(form: Any) -> Any:
+        SCALAR_FORMS[function] = form
+        return form
+
+    return register
+
+
 def select(condition: Any, yes: Any, no: Any) -> Any:
     """Choose by lane."""
     return np.where(condition, yes, no)
+
+
+@scalar_form(select)
+def _(condition: Any, yes: Any, no: Any) -> Any:
+    return yes if condition else no
 
 
 def real_positive(x: Any) -> Any:

@@ -12,19 +12,20 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from . import _check
-from ._backends import native
+from ._backends import native, numba
 
 __all__ = ["backend", "backends", "chosen_backend", "current_backend", "get_num_threads", "set_num_threads"]
 
 
 def backends() -> tuple[str, ...]:
-    """Names that :func:`backend` takes: ``native``, ``native:<isa>`` for each usable ISA, ``reference``."""
+    """Names that :func:`backend` takes: ``native``, ``native:<isa>`` for each usable ISA, ``numba``, ``reference``."""
     isas = native.available()
-    return (*(("native",) if isas else ()), *(f"native:{isa}" for isa in isas), "reference")
+    compiled = [*(("native",) if isas else ()), *(f"native:{isa}" for isa in isas)]
+    return (*compiled, *(("numba",) if numba.available() else ()), "reference")
 
 
 def _parse(name: str, origin: str) -> tuple[str, str]:
-    """``native[:isa]`` or ``reference`` as (backend, isa)."""
+    """``native[:isa]``, ``numba`` or ``reference`` as (backend, isa)."""
     if not isinstance(name, str) or name not in backends():
         raise ValueError(f"{origin} must be one of {', '.join(backends())}, got {name!r}")
     if name == "native":
@@ -47,6 +48,8 @@ def _default_backend() -> tuple[str, str]:
             _default.append(_parse(wanted, "REPARAM_BACKEND"))
         elif native.available():
             _default.append(_parse("native", "backend"))
+        elif numba.available():
+            _default.append(("numba", ""))
         else:
             warnings.warn(
                 "reparam has no compiled kernels here and runs its NumPy definitions, 10 to 1000 times slower; "

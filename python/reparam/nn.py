@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import ops
 from . import random as rp_random
 from ._check import FLOATS, as_choice, as_int, as_key
-from .distributions import MultivariateNormal, MultivariateNormalDiag
+from .distributions import EncodedNormal
 from .ops.likelihood import ACTIVATIONS
 
 __all__ = ["MLP", "GaussianHead"]
@@ -211,24 +211,20 @@ class GaussianHead:
         net.views[f"weight{last}"][:, self.latent_dim :] = 0
         net.views[f"bias{last}"][self.latent_dim :] = 0
 
-    def __call__(self, features: Array) -> tuple[Any, Callable[[Any], Array]]:
-        """The distribution for features of shape (..., features), and the map from its gradient to theirs."""
+    def encode(self, features: Array) -> tuple[EncodedNormal, Callable[[Any], Array]]:
+        """As a call, but with the scale left as a vector: the gradient is in ``loc`` and ``vector``."""
         _check_last_dim("GaussianHead: features", features, self.features)
-        loc, raw = features[..., : self.latent_dim], features[..., self.latent_dim :]
-        q: MultivariateNormal | MultivariateNormalDiag
-        if self.full:
-            q = MultivariateNormal.trusted(loc, ops.tril_from_vector(raw))
-        else:
-            with np.errstate(over="ignore"):  # an infinite scale is data, as it is from tril_from_vector
-                q = MultivariateNormalDiag.trusted(loc, np.exp(raw))
+        loc, vector = features[..., : self.latent_dim], features[..., self.latent_dim :]
 
         def pullback(grad: Any) -> Array:
             ct = np.empty_like(features)
             ct[..., : self.latent_dim] = grad.loc
-            if self.full:
-                ct[..., self.latent_dim :] = ops.tril_from_vector.vjp(raw, grad.scale_tril)
-            else:
-                np.multiply(grad.scale_diag, q._scale, out=ct[..., self.latent_dim :])
+            ct[..., self.latent_dim :] = grad.vector
             return ct
 
-        return q, pullback
+        return EncodedNormal(loc, vector, self.full), pullback
+
+    def __call__(self, features: Array) -> tuple[Any, Callable[[Any], Array]]:
+        """The distribution for features of shape (..., features), and the map from its gradient to theirs."""
+        encoded, pullback = self.encode(features)
+        return encoded.distribution(), lambda grad: pullback(encoded.pull(grad))

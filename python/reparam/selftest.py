@@ -96,7 +96,7 @@ CHECKS: dict[str, Callable[[type], Any]] = {
     "KL to N(0, I)": lambda real: rp.normal_tril_kl_standard(np.array(LOC, real), _scale_tril(real)),
     "ELBO at the posterior": _elbo_at_posterior,
 }
-LIMITS: dict[type, float] = {np.float32: 4e-6, np.float64: 1e-13}
+LIMITS: dict[type, float] = {np.float32: 1e-5, np.float64: 1e-13}
 
 
 def _words() -> Array:

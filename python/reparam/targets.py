@@ -3,18 +3,135 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ._check import as_float_array, as_weak_scalar, broadcast_batches, check_finite, is_weak, same_dtype
+from ._check import (
+    as_array,
+    as_choice,
+    as_float_array,
+    as_weak_scalar,
+    broadcast_batches,
+    came,
+    check_finite,
+    is_weak,
+    same_dtype,
+)
 
-__all__ = ["LinearGaussian"]
+__all__ = ["GLM", "Gaussian", "LinearGaussian", "Target"]
+
+Array = NDArray[Any]
+FAMILIES = ("logistic", "poisson", "normal")
+
+
+class Target:
+    """What targets share: shapes and the operands of their ops."""
+
+    op: ClassVar[str]  # the end of the names of its ops
+    _main: ClassVar[str]  # the field whose last dim is that of z
+    _event_ranks: ClassVar[dict[str, int]]
+
+    def _set_arrays(self, names: tuple[str, ...], numbers: tuple[str, ...] = ()) -> None:
+        """Read the fields as arrays of one dtype; numbers among ``numbers`` take that of the arrays."""
+        owner = type(self).__name__
+        arrays = {n: as_float_array(f"{owner}: {n}", getattr(self, n)) for n in names}
+        dtype = arrays[names[0]].dtype
+        for name in numbers:
+            value, full_name = getattr(self, name), f"{owner}: {name}"
+            value = as_weak_scalar(full_name, value, dtype) if is_weak(value) else value
+            arrays[name] = as_float_array(full_name, value, "a number or an array")
+        for name, array in arrays.items():
+            same_dtype(owner, (names[0], dtype), (name, array.dtype))
+            object.__setattr__(self, name, array)
+
+    def _check_positive(self, name: str, scale: Array) -> None:
+        bad = ~((scale > 0) & np.isfinite(scale))
+        if bad.any():
+            raise ValueError(f"{type(self).__name__}: {name} must be finite and > 0, got {scale[bad][0]}")
+
+    def _check_event(self, name: str, wanted: str, sizes: dict[str, int], source: str) -> None:
+        """Refuse a field whose event dims are not ``wanted``, such as ``"n, d"``, of these sizes."""
+        shape = getattr(self, name).shape
+        event = tuple(sizes[s] for s in wanted.split(", "))
+        if shape[len(shape) - len(event) :] != event or len(shape) < len(event):
+            known = " and ".join(f"{s} = {sizes[s]}" for s in dict.fromkeys(wanted.split(", ")))
+            owner = type(self).__name__
+            because = f"with {known} (from {source})"
+            raise ValueError(f"{owner}: {name} must have shape (..., {wanted}) {because}, got {shape}")
+
+    def _batches(self) -> tuple[list[str], list[tuple[int, ...]]]:
+        arrays = {n: getattr(self, n) for n in self._event_ranks}
+        return [*arrays], [x.shape[: x.ndim - self._event_ranks[n]] for n, x in arrays.items()]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of problems."""
+        return broadcast_batches(type(self).__name__, *self._batches())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        dtype: np.dtype[Any] = getattr(self, self._main).dtype
+        return dtype
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of z."""
+        return int(getattr(self, self._main).shape[-1])
+
+    def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
+        """Operands and attributes of the target's ops; ``packed`` lower factors as their triangles."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        shape = f"batch_shape={self.batch_shape}, latent_dim={self.latent_dim}"
+        return f"{type(self).__name__}({shape}, dtype={self.dtype})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearGaussian:
+class Gaussian(Target):
+    """``z ~ N(loc, M M^T)`` with ``M = scale_tril``.
+
+    Parameters
+    ----------
+    loc : array, shape (..., d)
+    scale_tril : array, shape (..., d, d)
+        Lower factor with a positive diagonal; what stands above it is not read.
+
+    Arrays are float32 or float64, of one dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what came and what was expected.
+    """
+
+    loc: Any
+    scale_tril: Any
+    op, _main, _event_ranks = "gaussian", "loc", {"loc": 1, "scale_tril": 2}
+
+    def __post_init__(self) -> None:
+        self._set_arrays(("loc", "scale_tril"))
+        if not self.loc.ndim:
+            raise ValueError("Gaussian: loc must have shape (..., d), got ()")
+        self._check_event("scale_tril", "d, d", {"d": self.latent_dim}, "loc")
+        _ = self.batch_shape
+        check_finite("Gaussian: loc", self.loc)
+        check_finite("Gaussian: scale_tril", np.tril(self.scale_tril))
+        self._check_positive("the diagonal of scale_tril", np.diagonal(self.scale_tril, axis1=-2, axis2=-1))
+
+    def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
+        """See :meth:`Target.operands`."""
+        triangle = np.tril_indices(self.latent_dim)
+        return (self.loc, self.scale_tril[(..., *triangle)] if packed else self.scale_tril), {}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearGaussian(Target):
     """``z ~ N(0, I)``, ``x | z ~ N(weight z + bias, noise_scale^2 I)``.
 
     Parameters
@@ -38,53 +155,98 @@ class LinearGaussian:
     weight: Any
     bias: Any
     noise_scale: Any
+    op, _main, _event_ranks = "linear_gaussian", "weight", {"x": 1, "weight": 2, "bias": 1, "noise_scale": 0}
 
     def __post_init__(self) -> None:
-        arrays = {n: as_float_array(f"LinearGaussian: {n}", getattr(self, n)) for n in ("x", "weight", "bias")}
-        scale, dtype = self.noise_scale, arrays["x"].dtype
-        if is_weak(scale):
-            scale = as_weak_scalar("LinearGaussian: noise_scale", scale, dtype)
-        arrays["noise_scale"] = as_float_array("LinearGaussian: noise_scale", scale, "a number or an array")
-        for name, array in arrays.items():
-            same_dtype("LinearGaussian", ("x", dtype), (name, array.dtype))
-            object.__setattr__(self, name, array)
-        self._check_shapes()
-        for name in ("x", "weight", "bias"):
-            check_finite(f"LinearGaussian: {name}", arrays[name])
-        bad = ~((self.noise_scale > 0) & np.isfinite(self.noise_scale))
-        if bad.any():
-            raise ValueError(f"LinearGaussian: noise_scale must be finite and > 0, got {self.noise_scale[bad][0]}")
-
-    def _check_shapes(self) -> None:
+        self._set_arrays(("x", "weight", "bias"), ("noise_scale",))
         shape = self.weight.shape
         if len(shape) < 2:
             raise ValueError(f"LinearGaussian: weight must have shape (..., data_dim, latent_dim), got {shape}")
-        data_dim = shape[-2]
         for name in ("x", "bias"):
-            shape = getattr(self, name).shape
-            if shape[-1:] != (data_dim,):
-                because = f"with data_dim = {data_dim} (from weight)"
-                raise ValueError(f"LinearGaussian: {name} must have shape (..., data_dim) {because}, got {shape}")
+            self._check_event(name, "data_dim", {"data_dim": shape[-2]}, "weight")
         _ = self.batch_shape
+        for name in ("x", "weight", "bias"):
+            check_finite(f"LinearGaussian: {name}", getattr(self, name))
+        self._check_positive("noise_scale", self.noise_scale)
 
-    def __repr__(self) -> str:
-        data_dim, latent_dim = self.weight.shape[-2:]
-        sizes = f"batch_shape={self.batch_shape}, data_dim={data_dim}, latent_dim={latent_dim}"
-        return f"LinearGaussian({sizes}, dtype={self.dtype})"
+    def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
+        """See :meth:`Target.operands`."""
+        return (self.x, self.weight, self.bias, self.noise_scale), {}
 
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """Shape of the batch of problems."""
-        shapes = [self.x.shape[:-1], self.weight.shape[:-2], self.bias.shape[:-1], self.noise_scale.shape]
-        return broadcast_batches("LinearGaussian", ["x", "weight", "bias", "noise_scale"], shapes)
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Element type."""
-        dtype: np.dtype[Any] = self.x.dtype
-        return dtype
+@dataclass(frozen=True, eq=False, repr=False)
+class GLM(Target):
+    """Coefficients ``z ~ N(0, prior_scale^2 I)`` of a generalized linear model of each event's own data.
 
-    @property
-    def latent_dim(self) -> int:
-        """Size of z."""
-        return int(self.weight.shape[-1])
+    Parameters
+    ----------
+    features : array, shape (..., n, d)
+    y : array, shape (..., n)
+        0 or 1 (``logistic``), counts (``poisson``) or reals (``normal``); integers and bools are converted.
+    family : {"logistic", "poisson", "normal"}
+        With the linear predictor ``eta = features @ z``: y = 1 has log odds eta, y has mean exp(eta), or
+        ``y ~ N(eta, noise_scale^2)``.
+    prior_scale : float or array, shape (...)
+        Positive.
+    noise_scale : float or array, shape (...)
+        Positive; of the normal family alone.
+
+    Arrays are float32 or float64, of one dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what came and what was expected.
+    """
+
+    features: Any
+    y: Any
+    family: str = field(kw_only=True)
+    prior_scale: Any = field(kw_only=True)
+    noise_scale: Any = field(default=1.0, kw_only=True)
+    op, _main = "glm", "features"
+    _event_ranks: ClassVar[dict[str, int]] = {"features": 2, "y": 1, "prior_scale": 0, "noise_scale": 0}
+
+    def __post_init__(self) -> None:
+        as_choice("GLM: family", self.family, FAMILIES)
+        y = as_array("GLM: y", self.y)
+        if y.dtype.kind in "biu":
+            features = as_float_array("GLM: features", self.features)
+            object.__setattr__(self, "y", y.astype(features.dtype))
+        if self.family != "normal" and not (is_weak(self.noise_scale) and self.noise_scale == 1):
+            raise ValueError(f"GLM: noise_scale belongs to the normal family, got {came(self.noise_scale)}")
+        self._set_arrays(("features", "y"), ("prior_scale", "noise_scale"))
+        if self.features.ndim < 2:
+            raise ValueError(f"GLM: features must have shape (..., n, d), got {self.features.shape}")
+        self._check_event("y", "n", {"n": self.features.shape[-2]}, "features")
+        _ = self.batch_shape
+        for name in ("features", "y"):
+            check_finite(f"GLM: {name}", getattr(self, name))
+        self._check_positive("prior_scale", self.prior_scale)
+        self._check_positive("noise_scale", self.noise_scale)
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        """Refuse what is no outcome of the family."""
+        if self.family == "normal":
+            return
+        y, wanted = self.y, "0 or 1" if self.family == "logistic" else "whole numbers >= 0"
+        good = (y == 0) | (y == 1) if self.family == "logistic" else (y >= 0) & (y == np.floor(y))
+        if not good.all():
+            at = tuple(int(k) for k in np.argwhere(~good)[0])
+            raise ValueError(f"GLM: y must be {wanted} for the {self.family} family, got {y[at]} at {list(at)}")
+
+    def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
+        """See :meth:`Target.operands`: of the normal family, features and y in units of the noise."""
+        features, y, n = self.features, self.y, self.y.shape[-1]
+        normalizer = np.zeros((), np.float64)
+        if self.family == "poisson":
+            normalizer = -_log_factorial(y.astype(np.float64)).sum(-1)
+        if self.family == "normal":
+            sigma = self.noise_scale
+            features, y = features / sigma[..., None, None], y / sigma[..., None]
+            normalizer = -n * (np.log(sigma.astype(np.float64)) + 0.5 * math.log(2 * math.pi))
+        return (features, y, self.prior_scale, np.asarray(normalizer, self.dtype)), {"family": self.family}
+
+
+_log_factorial = np.vectorize(lambda count: math.lgamma(count + 1), otypes=[np.float64])

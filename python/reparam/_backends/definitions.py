@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from .._op import OPS, Pass
 from .._operands import Draw
 from .._signature import Operand
-from . import reference
+from . import numba, reference
 
 Array = NDArray[Any]
 Results = list[Array | None]
-_BACKENDS = {"reference": reference}
+_BACKENDS = {"numba": numba, "reference": reference}
 
 
 def run(name: str, p: Pass, plan: Any, attributes: tuple[float, ...], inputs: list[Any], results: Results) -> None:
@@ -28,7 +28,7 @@ def run(name: str, p: Pass, plan: Any, attributes: tuple[float, ...], inputs: li
         dense = [x if x is None or o.kind != "tril" else _unpack(x)
                  for o, x in zip(p.unpacked.outputs, results, strict=True)]  # fmt: skip
     for part, taken, made in _parts(p.unpacked, arrays, dense):
-        if any(x is not None for x in made):
+        if not made or any(x is not None for x in made):  # no outputs: an update in place
             _BACKENDS[name].run(part, plan.real, (plan.batch_shape, plan.extents), taken, made, attributes)
     for packed, full in zip(results, dense, strict=True):
         if packed is not None and full is not None and packed is not full:

@@ -79,31 +79,22 @@ def refine(q: Any, log_joint: Any, *, steps: int, key: Any, num_samples: int = D
     number = rp_random.as_key(key)
     if as_int("refine: steps", steps) == 0:
         return q
-    q, standard = _own_fields(q)
+    q = _own_fields(q)
     move = _move_full if isinstance(q, MultivariateNormal) else _move_diagonal
     for t in range(steps):
         draws = {"key": rp_random.fold_in(number, t), "num_samples": num_samples, "index": index}
-        grad, score = elbo(q, log_joint, **draws).grad, elbo(standard, _score, **draws).grad
+        grad = elbo(q, log_joint, estimator="stl", **draws).grad
         with np.errstate(over="ignore", invalid="ignore"):  # a row whose gradient is not finite becomes NaN
-            q = move(q, grad, score, FIRST_STEP / (1 + t / HALF_LIFE))
+            q = move(q, grad, FIRST_STEP / (1 + t / HALF_LIFE))
     return q
 
 
-def _own_fields(q: Any) -> tuple[Any, Any]:
-    """Q with a loc and a scale for each row, zero above the diagonal; and the standard normal of its kind."""
+def _own_fields(q: Any) -> Any:
+    """Q with a loc and a scale for each row, zero above the diagonal."""
     loc = np.broadcast_to(q.loc, q.batch_shape + q.event_shape)
     if isinstance(q, MultivariateNormal):
-        scale = np.tril(np.broadcast_to(q.scale_tril, loc.shape + q.event_shape))
-        one = np.broadcast_to(np.eye(q.event_shape[0], dtype=q.dtype), scale.shape)
-    else:
-        scale = np.broadcast_to(q.scale_diag, loc.shape)
-        one = np.ones_like(scale)
-    return type(q).trusted(loc, scale), type(q).trusted(np.zeros_like(loc), one)
-
-
-def _score(noise: Array) -> tuple[Array, Array]:
-    """With it, elbo gives the mean of the noise in loc, and tril(mean noise noise^T) + I in the scale."""
-    return np.zeros_like(noise[..., 0]), noise
+        return MultivariateNormal.trusted(loc, np.tril(np.broadcast_to(q.scale_tril, loc.shape + q.event_shape)))
+    return MultivariateNormalDiag.trusted(loc, np.broadcast_to(q.scale_diag, loc.shape))
 
 
 def _clipped(x: Array, limit: float, axes: tuple[int, ...]) -> Array:
@@ -112,23 +103,22 @@ def _clipped(x: Array, limit: float, axes: tuple[int, ...]) -> Array:
     return result
 
 
-def _move_full(q: Any, grad: Any, score: Any, a: float) -> Any:
+def _move_full(q: Any, grad: Any, a: float) -> Any:
     scale = q.scale_tril
     transposed = np.swapaxes(scale, -1, -2)
     step = np.asarray(a, q.dtype)
-    u = _clipped(step * (transposed @ grad.loc[..., None] + score.loc[..., None]), 1.0, (-1, -2))
-    product = np.tril(transposed @ grad.scale_tril) + score.scale_tril
+    u = _clipped(step * (transposed @ grad.loc[..., None]), 1.0, (-1, -2))
+    product = np.tril(transposed @ grad.scale_tril)
     i = np.arange(q.event_shape[0])
-    product[..., i, i] = 0.5 * product[..., i, i] - 1  # one I each of the entropy and of the score
+    product[..., i, i] *= 0.5
     change = _clipped(step * product, 0.5, (-1, -2))
     moved = scale + scale @ change
     moved[..., i, i] = scale[..., i, i] * np.exp(change[..., i, i])
     return MultivariateNormal.trusted(q.loc + (scale @ u)[..., 0], moved)
 
 
-def _move_diagonal(q: Any, grad: Any, score: Any, a: float) -> Any:
+def _move_diagonal(q: Any, grad: Any, a: float) -> Any:
     scale, step = q.scale_diag, np.asarray(a, q.dtype)
-    u = _clipped(step * (scale * grad.loc + score.loc), 1.0, (-1,))
-    half = np.asarray(0.5, q.dtype)
-    change = _clipped(step * (half * (scale * grad.scale_diag + score.scale_diag) - 1), 0.5, (-1,))
+    u = _clipped(step * (scale * grad.loc), 1.0, (-1,))
+    change = _clipped(step * (np.asarray(0.5, q.dtype) * (scale * grad.scale_diag)), 0.5, (-1,))
     return MultivariateNormalDiag.trusted(q.loc + scale * u, scale * np.exp(change))

@@ -164,7 +164,7 @@ class VAE(Training, Generation):
         """q(z | x), and the pullback of its gradient to the encoder; unobserved entries take their training mean."""
         x = data.x if data.mask is None else data.x + (1 - data.mask) * self._mean
         features, backprop = self._encoder(self._likelihood.scale_input(x), grads)
-        q, pullback = self._head(features)
+        q, pullback = self._head.encode(features)
         return q, lambda grad: backprop(pullback(grad), input_gradient=False)
 
     def posterior(self, x: Any, *, observed: Any = None, refine: int = 0, covariance_type: str | None = None) -> Any:
@@ -194,7 +194,7 @@ class VAE(Training, Generation):
         covariance_type = self.covariance_type if covariance_type is None else covariance_type
         kind = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         data = self._prepared(x, observed)
-        q = convert(self._encode(data)[0], kind)
+        q = convert(self._encode(data)[0].distribution(), kind)
         key, parts = purpose_key(self.key, EVALUATION, 2**32), []
         for rows, index in chunks(len(data.x), ROWS_AT_ONCE):
             part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))

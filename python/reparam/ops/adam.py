@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._op import op
+from .._op import op, scalar_form
 
 _HYPER = dict.fromkeys(("step", "lr", "beta1", "beta2", "eps", "weight_decay"))
 _LIMITS = {
@@ -27,7 +27,26 @@ def _samples(rng: Any, batch_shape: tuple[int, ...], extents: dict[str, int]) ->
 
 def _bias(beta, t):
     """Form 1 - beta^t in float64 without cancellation."""
-    return -np.expm1(t * np.log(np.float64(beta)))
+    return float(-np.expm1(t * np.log(np.float64(beta))))
+
+
+def _read(x):
+    """The number, or the lanes, of an operand that is updated in place."""
+    return x
+
+
+@scalar_form(_read)
+def _(x):
+    return x[0]
+
+
+def _write(x, value):
+    x[...] = value
+
+
+@scalar_form(_write)
+def _(x, value):
+    x[0] = value
 
 
 @op("()!,(),()!,()!->", attributes=_HYPER, limits=_LIMITS, samples=_samples)
@@ -47,8 +66,7 @@ def adam_step(param, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
     -----
     ``param -= lr * (weight_decay * param + (m / (1 - beta1**step)) / (sqrt(v / (1 - beta2**step)) + eps))``.
     """
-    real = param.dtype.type
-    m[...] = m + real(1 - beta1) * (grad - m)
-    v[...] = real(beta2) * v + real(1 - beta2) * (grad * grad)
-    scale = np.sqrt(v) * real(1 / np.sqrt(_bias(beta2, step))) + real(eps)
-    param[...] = param * real(1 - lr * weight_decay) - real(lr / _bias(beta1, step)) * (m / scale)
+    _write(m, _read(m) + (1 - beta1) * (grad - _read(m)))
+    _write(v, beta2 * _read(v) + (1 - beta2) * (grad * grad))
+    scale = np.sqrt(_read(v)) * (1 / math.sqrt(_bias(beta2, step))) + eps
+    _write(param, _read(param) * (1 - lr * weight_decay) - lr / _bias(beta1, step) * (_read(m) / scale))

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._check import NotPositiveDefiniteError, as_bool
+from .._check import NotPositiveDefiniteError, as_bool, as_float
 from .._op import op, real_positive, select
 
 HALF = 0.5
@@ -56,7 +57,7 @@ def cholesky_ex(a, scale_tril, info):
     ``(S + S^T)/2``, by the reverse sweep of Murray (arXiv 1602.07527).
     """
     d = a.shape[0]
-    failed = np.zeros_like(info[0])
+    failed = 0
     for j in range(d):
         pivot = a[j, j]
         for k in range(j):
@@ -109,6 +110,28 @@ def _run(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         raise type(error)(str(error).replace("cholesky_ex", "cholesky", 1)) from error.__cause__
 
 
+def _try_again(a: Any, scale_tril: Any, info: Any, jitter: float) -> Any:
+    """Factors of the failed matrices with a growing multiple of the mean of their diagonal added to it."""
+    count, i = np.count_nonzero(info), np.arange(a.shape[-1])
+    for factor in (1, 10, 100):
+        failed = np.nonzero(info) if info.ndim else ()
+        matrices = a[failed].astype(scale_tril.dtype)
+        added = jitter * factor * matrices[..., i, i].mean(-1, keepdims=True, dtype=np.float64)
+        matrices[..., i, i] += added.astype(scale_tril.dtype)
+        scale_tril[failed], info[failed] = cholesky_ex(matrices)
+        if not info.any():
+            break
+    left = np.count_nonzero(info)
+    more = f"; {left} failed even so" if left else ""
+    warnings.warn(
+        f"cholesky: {count} of {info.size} matrices were tried again with up to {factor * jitter:g} times the mean of "
+        f"their diagonal added to it{more}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return info
+
+
 class Cholesky:
     """The callable ``cholesky``; see :meth:`__call__`."""
 
@@ -132,7 +155,30 @@ class Cholesky:
         """
         return _run(cholesky_ex.vjp, *args, out=out, **keywords)
 
-    def __call__(self, a: Any, *, check: bool = True, out: Any = None) -> Any:
+    def value_and_vjp(
+        self, a: Any, ct_scale_tril: Any, *, check: bool = True, jitter: float | None = None, out: Any = None
+    ) -> Any:
+        """Factors and the symmetric cotangent of ``a``, as ``(scale_tril, ct_a)``.
+
+        Parameters
+        ----------
+        a, ct_scale_tril : array, shape (..., d, d)
+            Of both the lower triangles are read.
+        check, jitter
+            As in the forward call.
+        out : tuple of two arrays, optional
+            Where to write the results.
+        """
+        if out is not None and not (isinstance(out, tuple) and len(out) == 2):
+            raise TypeError(
+                f"cholesky.value_and_vjp: out must be a tuple of 2 arrays (scale_tril, ct_a), got {out!r:.60}"
+            )
+        first, second = (None, None) if out is None else out
+        cotangent = np.array(ct_scale_tril) if out is not None else ct_scale_tril  # which the factor may overwrite
+        scale_tril = self(a, check=check, jitter=jitter, out=first)
+        return scale_tril, self.vjp(scale_tril, cotangent, out=second)
+
+    def __call__(self, a: Any, *, check: bool = True, jitter: float | None = None, out: Any = None) -> Any:
         """Lower Cholesky factors of symmetric positive-definite matrices.
 
         Parameters
@@ -141,6 +187,9 @@ class Cholesky:
             Only the lower triangle is read.
         check : bool
             Whether a failed matrix raises; otherwise it is NaN.
+        jitter : float, optional
+            Failed matrices alone are tried again with ``jitter``, ``10 jitter`` and ``100 jitter`` times the mean of
+            their diagonal added to it; a RuntimeWarning says how many needed it.
         out : array, optional
             Where to write the result.
 
@@ -156,8 +205,13 @@ class Cholesky:
             With ``info`` and ``indices`` of the failed matrices. With ``out``, it then holds NaN for those.
         """
         check = as_bool("cholesky: check", check)
+        if jitter is not None:
+            jitter = as_float("cholesky: jitter", jitter, 0, above=True)
+            a = np.array(a) if out is not None and hasattr(a, "__array__") else a  # which out may overwrite
         both = None if out is None else (out, np.empty(getattr(a, "shape", ())[:-2], np.int32))
         scale_tril, info = _run(cholesky_ex, a, out=both)
+        if jitter is not None and np.any(info):
+            info = _try_again(np.asarray(a), scale_tril, np.array(info), jitter)
         if check and np.any(info):
             raise NotPositiveDefiniteError(info)
         return scale_tril

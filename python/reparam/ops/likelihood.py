@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._op import op, select
+from .._op import op, scalar_form, select
 from .tril import sigmoid, softplus
 
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "silu", "softplus")
@@ -16,12 +16,21 @@ IDENTITY, TANH, RELU, GELU, SILU, SOFTPLUS = range(6)
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
+def erf(x):
+    """Error function, with the imaginary part of a complex step to first order."""
+    y = _erf(x.real)
+    if np.iscomplexobj(x):
+        return y + 1j * x.imag * np.exp(-x.real * x.real) * (2 / math.sqrt(math.pi))
+    return y.astype(x.dtype)
+
+
+@scalar_form(erf)
+def _(x):
+    return math.erf(x)
+
+
 def _normal_cdf(h):
-    """Phi(h), with the imaginary part of a complex step to first order."""
-    phi = 0.5 * (1 + _erf(h.real * math.sqrt(0.5)))
-    if np.iscomplexobj(h):
-        return phi + 1j * h.imag * _normal_density(h.real)
-    return phi.astype(h.dtype)
+    return 0.5 * (1 + erf(h * math.sqrt(0.5)))
 
 
 def _normal_density(h):
@@ -118,7 +127,7 @@ def binomial_log_likelihood(successes, logits, total_count, log_likelihood):
     array, shape (...)
         ``sum_j k_j l_j - N_j softplus(l_j)``, formed without cancellation where l is large.
     """
-    total = logits[0] * 0 if logits.shape[0] else 0.0
+    total = logits.dtype.type(0)
     for j in range(logits.shape[0]):
         hit, miss = successes[j], total_count[j] - successes[j]
         size = select(logits[j].real > 0, logits[j], -logits[j])

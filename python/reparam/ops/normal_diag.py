@@ -12,6 +12,13 @@ from .normal_tril import HALF_LOG_2PI, log_det, square_norm
 from .tril import poison
 
 
+def transform_diag(noise, loc, scale_diag, value):
+    """Reparameterize: value <- loc + scale_diag * noise, NaN unless the scales are > 0."""
+    bad = poison(scale_diag)
+    for i in range(noise.shape[0]):
+        value[i] = loc[i] + scale_diag[i] * noise[i] + bad
+
+
 def _log_prob_oracle(value: Any, loc: Any, scale_diag: Any) -> Any:
     y = (value - loc) / scale_diag
     return (-0.5 * y**2 - np.log(scale_diag) - HALF_LOG_2PI).sum(-1)
@@ -39,9 +46,7 @@ def normal_diag_transform(noise, loc, scale_diag, value):
     -------
     array, shape (..., d)
     """
-    bad = poison(scale_diag)
-    for i in range(noise.shape[0]):
-        value[i] = loc[i] + scale_diag[i] * noise[i] + bad
+    transform_diag(noise, loc, scale_diag, value)
 
 
 @normal_diag_transform.defvjp
@@ -68,7 +73,7 @@ def normal_diag_transform_and_log_prob(noise, loc, scale_diag, value, log_prob):
     log_prob : array, shape (...)
         ``-sum log scale_i - |noise|^2/2 - (d/2) log 2 pi``; NaN where a scale is not positive.
     """
-    normal_diag_transform.forward_pass.body(noise, loc, scale_diag, value)
+    transform_diag(noise, loc, scale_diag, value)
     log_prob[0] = -log_det(scale_diag) - 0.5 * square_norm(noise) - noise.shape[0] * HALF_LOG_2PI
 
 
@@ -95,8 +100,11 @@ def normal_diag_log_prob(value, loc, scale_diag, log_prob):
     array, shape (...)
         ``-|y|^2/2 - sum log scale_i - (d/2) log 2 pi``, ``y = (value - loc)/scale``; NaN where a scale is not positive.
     """
-    y = (value - loc) / scale_diag
-    log_prob[0] = -log_det(scale_diag) - 0.5 * square_norm(y) - value.shape[0] * HALF_LOG_2PI
+    squares = value.dtype.type(0)
+    for i in range(value.shape[0]):
+        y = (value[i] - loc[i]) / scale_diag[i]
+        squares = squares + y * y
+    log_prob[0] = -log_det(scale_diag) - 0.5 * squares - value.shape[0] * HALF_LOG_2PI
 
 
 @normal_diag_log_prob.defvjp

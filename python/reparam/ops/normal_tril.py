@@ -16,18 +16,28 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 def square_norm(x):
     """Sum of squares over the event."""
-    total = x[0] * x[0] if len(x) else 0.0
-    for entry in x[1:]:
-        total = total + entry * entry
+    total = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        total = total + x[i] * x[i]
     return total
 
 
 def log_det(diagonal):
     """Sum of logarithms; NaN unless all are > 0."""
-    total = np.log(positive_or_nan(diagonal[0])) if len(diagonal) else 0.0
-    for scale in diagonal[1:]:
-        total = total + np.log(positive_or_nan(scale))
+    total = diagonal.dtype.type(0)
+    for i in range(diagonal.shape[0]):
+        total = total + np.log(positive_or_nan(diagonal[i]))
     return total
+
+
+def transform_tril(noise, loc, scale_tril, value):
+    """Reparameterize: value <- loc + scale_tril @ noise, NaN unless the diagonal is > 0."""
+    bad = poison(diagonal_of(scale_tril))
+    for i in range(noise.shape[0]):
+        total = loc[i] + bad
+        for j in range(i + 1):
+            total = total + scale_tril[i, j] * noise[j]
+        value[i] = total
 
 
 def _diagonal(x: Any) -> Any:
@@ -72,12 +82,7 @@ def normal_tril_transform(noise, loc, scale_tril, value):
     -------
     array, shape (..., d)
     """
-    bad = poison(diagonal_of(scale_tril))
-    for i in range(noise.shape[0]):
-        total = loc[i] + bad
-        for j in range(i + 1):
-            total = total + scale_tril[i, j] * noise[j]
-        value[i] = total
+    transform_tril(noise, loc, scale_tril, value)
 
 
 def _transform_vjp(noise, scale_tril, ct_value, ct_noise, ct_loc, ct_scale_tril):
@@ -113,7 +118,7 @@ def normal_tril_transform_and_log_prob(noise, loc, scale_tril, value, log_prob):
     log_prob : array, shape (...)
         ``-sum log L_ii - |noise|^2/2 - (d/2) log 2 pi``.
     """
-    normal_tril_transform.forward_pass.body(noise, loc, scale_tril, value)
+    transform_tril(noise, loc, scale_tril, value)
     det = log_det(diagonal_of(scale_tril))
     log_prob[0] = -det - 0.5 * square_norm(noise) - noise.shape[0] * HALF_LOG_2PI
 
@@ -141,7 +146,9 @@ def normal_tril_log_prob(value, loc, scale_tril, log_prob):
     array, shape (...)
         ``-|y|^2/2 - sum log L_ii - (d/2) log 2 pi`` with ``y = L^-1 (value - loc)``.
     """
-    y = value - loc
+    y = np.empty_like(value)
+    for i in range(value.shape[0]):
+        y[i] = value[i] - loc[i]
     solve_lower(scale_tril, y)
     log_prob[0] = -log_det(diagonal_of(scale_tril)) - 0.5 * square_norm(y) - value.shape[0] * HALF_LOG_2PI
 
@@ -149,16 +156,21 @@ def normal_tril_log_prob(value, loc, scale_tril, log_prob):
 @normal_tril_log_prob.defvjp
 def _(value, loc, scale_tril, ct_log_prob, ct_value, ct_loc, ct_scale_tril):
     d = value.shape[0]
-    y = value - loc + poison(diagonal_of(scale_tril))
+    bad = poison(diagonal_of(scale_tril))
+    y, z = ct_value, ct_loc  # L^-1 (value - loc) and L^-T of it, where the results will lie
+    for i in range(d):
+        y[i] = value[i] - loc[i] + bad
     solve_lower(scale_tril, y)
-    z = y.copy()
+    for i in range(d):
+        z[i] = y[i]
     solve_lower_transposed(scale_tril, z)
     for i in range(d):
         ct_loc[i] = ct_log_prob * z[i]
-        ct_value[i] = -ct_loc[i]
         for j in range(i + 1):
             ct_scale_tril[i, j] = ct_loc[i] * y[j]
         ct_scale_tril[i, i] = ct_scale_tril[i, i] - ct_log_prob / scale_tril[i, i]
+    for i in range(d):
+        ct_value[i] = -ct_loc[i]
 
 
 @op("tril(d)->()", packable=True, oracle=_entropy_oracle)

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from .._op import op, real_positive, select
 
@@ -18,15 +19,16 @@ def positive_or_nan(scale):
 
 def poison(diagonal):
     """0 where every scale is > 0, NaN elsewhere; added to an output it poisons that event alone."""
-    total = select(real_positive(diagonal[0]), np.zeros_like(diagonal[0]), np.nan) if len(diagonal) else 0.0
-    for scale in diagonal[1:]:
-        total = select(real_positive(scale), total, np.nan)
+    total = diagonal.dtype.type(0)
+    for i in range(diagonal.shape[0]):
+        total = select(real_positive(diagonal[i]), total, np.nan)
     return total
 
 
 def diagonal_of(scale_tril):
-    """The d diagonal entries."""
-    return [scale_tril[i, i] for i in range(scale_tril.shape[0])]
+    """The d diagonal entries, as a view."""
+    strides = scale_tril.strides
+    return as_strided(scale_tril, scale_tril.shape[1:], (strides[0] + strides[1],) + strides[2:])  # noqa: RUF005
 
 
 def solve_lower(scale_tril, x):
@@ -85,8 +87,9 @@ def tril_solve(scale_tril, b, transpose, x):
 def _(scale_tril, b, ct_x, transpose, ct_scale_tril, ct_b):
     d = b.shape[0]
     bad = poison(diagonal_of(scale_tril))
-    x = b + bad
+    x = np.empty_like(b)
     for i in range(d):
+        x[i] = b[i] + bad
         ct_b[i] = ct_x[i] + bad
     if transpose:
         solve_lower_transposed(scale_tril, x)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""The definitions compiled by Numba as generalized ufuncs: one per pass and element type, at its first call."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._op import SCALAR_FORMS, Pass
+from .._signature import Operand
+from . import _numba_lanes
+from .reference import sum_to_shape
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+_LANES = {"cholesky_ex": (_numba_lanes.cholesky_ex, 32)}  # by pass: its loop over lanes, and the d up to which it wins
+_WORK = 2**25  # steps of one call of a kernel: some 50 ms, after which Ctrl-C is heard
+_PACKAGE = __name__.partition(".")[0]
+
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # no child starts with a kernel half compiled
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+@cache
+def available() -> bool:
+    """Whether Numba is installed. It is imported by the first call of an op."""
+    return find_spec("numba") is not None
+
+
+# ---- compilation
+
+
+def _reachable(function: Any) -> list[Any]:
+    """A definition and the package's helpers that it calls."""
+    found, waiting = [], [function]
+    while waiting:
+        f = waiting.pop()
+        if f not in found:
+            found.append(f)
+            form = SCALAR_FORMS.get(f, f)
+            called = [form.__globals__.get(name) for name in form.__code__.co_names]
+            waiting += [g for g in called if isinstance(g, FunctionType) and g.__module__.startswith(_PACKAGE)]
+    return found
+
+
+_taught: set[Any] = set()
+
+
+def _teach(functions: list[Any]) -> None:
+    """Let compiled code call these plain functions, which stay what they are."""
+    overload = import_module("numba.extending").overload
+    for f in functions:
+        if f not in _taught:
+            form = _named(SCALAR_FORMS.get(f, f), f.__qualname__)
+            overload(f, strict=False)(lambda *_, form=form: form)
+            _taught.add(f)
+
+
+def _named(function: Any, name: str) -> Any:
+    """The function under a name of its own: Numba tells symbols and files of its cache apart by it."""
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    made.__qualname__ = name
+    return made
+
+
+def _digest(functions: list[Any]) -> str:
+    """Of the files behind a kernel, of which Numba itself looks at one."""
+    files = sorted({SCALAR_FORMS.get(f, f).__code__.co_filename for f in functions})
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _core_dims(operand: Operand) -> str:
+    """Event dims in a gufunc's signature."""
+    first = "".join(operand.symbols[:1])
+    by_kind = {"tril": f"({first},{first})", "sym": f"({first},{first})", "vec": f"({first * 2})"}
+    return by_kind.get(operand.kind, f"({','.join(operand.symbols)})")
+
+
+def _item(operand: Operand, real: np.dtype[Any]) -> np.dtype[Any]:
+    return real if operand.item == "real" else np.dtype(operand.item)
+
+
+def _gufunc(p: Pass, real: np.dtype[Any], cache: bool) -> Callable[..., Any]:
+    """All operands are inputs of the gufunc, for a dim may stand in an output alone."""
+    numba: Any = import_module("numba")
+    attributes = [Operand(name, "scalar", (), "float64") for name in p.op.attributes]
+    operands = [*p.inputs, *attributes, *p.outputs]
+    written = [k for k, o in enumerate(operands) if o.in_place or k >= len(operands) - len(p.outputs)]
+    kinds = []
+    for k, operand in enumerate(operands):
+        item, rank = numba.from_dtype(_item(operand, real)), max(operand.event_rank, int(k in written))
+        kinds.append(numba.types.Array(item, rank, "A") if rank else item)
+    functions = _reachable(p.body)
+    body = _named(p.body, f"{p.name}.{real}")
+    _teach([body, *functions[1:]])
+    names = ", ".join(f"x{k}" for k in range(len(operands)))
+    scope: dict[str, Any] = {"__name__": __name__, "body": body}
+    exec(compile(f"def kernel({names}, _): body({names})", __file__, "exec"), scope)
+    kernel = _named(scope["kernel"], f"{p.name}.{real}.{_digest(functions) if cache else ''}")
+    signature = numba.types.void(*kinds, numba.types.Array(numba.types.int8, 1, "A"))
+    layout = ",".join(map(_core_dims, operands)) + "->()"  # it must have an output, to which nothing is written
+    made: Callable[..., Any] = numba.guvectorize([signature], layout, cache=cache, writable_args=tuple(written))(kernel)
+    return made
+
+
+def _lane_loop(p: Pass, real: np.dtype[Any], cache: bool) -> Callable[..., Any]:
+    """The loop over lanes of a pass, called as its gufunc is; outputs are contiguous."""
+    numba: Any = import_module("numba")
+    operands = [*p.inputs, *p.outputs]
+    kinds = [
+        numba.types.Array(numba.from_dtype(_item(o, real)), 1 + o.event_rank, "C", readonly=k < len(p.inputs))
+        for k, o in enumerate(operands)
+    ]
+    jit = numba.njit([numba.types.void(*kinds)], cache=cache, nogil=True, error_model="numpy")
+    functions = _reachable(_LANES[p.name][0])
+    _teach(functions[1:])
+    loop = jit(_named(functions[0], f"{p.name}.{real}"))
+
+    def kernel(*arrays: Array) -> None:
+        batch_shape = arrays[-1].shape[: arrays[-1].ndim - operands[-1].event_rank]
+        flat = []
+        for operand, x in zip(operands, arrays, strict=True):
+            events = x.shape[x.ndim - operand.event_rank :]
+            whole = x if x.shape == batch_shape + events else np.broadcast_to(x, batch_shape + events)
+            flat.append(np.require(whole, requirements=("C", "A")).reshape(math.prod(batch_shape), *events))
+        loop(*flat)
+
+    return kernel
+
+
+_kernels: dict[Any, Callable[..., Any]] = {}
+
+
+def _kernel(p: Pass, real: np.dtype[Any], make: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
+    """A compiled pass, from the cache on disk where there is one."""
+    key = p, real, make
+    if key not in _kernels:
+        with _lock:
+            if key not in _kernels:
+                try:
+                    _kernels[key] = make(p, real, cache=True)
+                except Exception:  # no place for the cache, a full disk, a damaged file
+                    _kernels[key] = make(p, real, cache=False)
+    return _kernels[key]
+
+
+# ---- calls
+
+
+def _most_events(operands: list[Operand], extents: dict[str, int]) -> int:
+    """Events of one call: no op takes more steps than its elements times its largest extent."""
+    elements = sum(math.prod(o.event_shape(extents)) for o in operands)
+    return max(1, _WORK // (elements * max(extents.values(), default=1) + 1))
+
+
+def _pieces(batch_shape: Shape, most: int) -> Iterator[tuple[slice, ...]]:
+    """Parts of a batch of at most so many events, in order, as slices of its leading dims."""
+    events = math.prod(batch_shape)
+    if events <= most:
+        if events:
+            yield ()
+        return
+    inner = events // batch_shape[0]
+    step = max(1, most // inner)
+    for first in range(0, batch_shape[0], step):
+        for rest in _pieces(batch_shape[1:], most) if inner > most else ((),):
+            yield (slice(first, first + step), *rest)
+
+
+def _part(x: Array, operand: Operand, piece: tuple[slice, ...], batch_rank: int) -> Array:
+    """What an operand holds for a piece of the batch; its own dims of 1 are broadcast."""
+    own = piece[batch_rank - (x.ndim - operand.event_rank) :]
+    index = tuple(s if n != 1 else slice(None) for s, n in zip(own, x.shape, strict=False))
+    part: Array = x[index]
+    return part
+
+
+def _whole(target: Array | None, shape: Shape, dtype: np.dtype[Any], zeroed: bool) -> Array:
+    """Where a kernel writes an output: the target, or an array in its place that is not yet summed."""
+    direct = target is not None and target.shape == shape and target.flags.c_contiguous and target.flags.aligned
+    if target is None or not direct:
+        return np.zeros(shape, dtype) if zeroed else np.empty(shape, dtype)
+    if zeroed:
+        target.fill(0)
+    return target
+
+
+def run(
+    p: Pass,
+    real: np.dtype[Any],
+    shape: tuple[Shape, dict[str, int]],
+    inputs: list[Array],
+    outputs: list[Array | None],
+    attributes: tuple[float, ...],
+) -> None:
+    """Run one pass as the reference backend does."""
+    batch_shape, extents = shape
+    loop = _LANES.get(p.name)
+    lanes = loop is not None and max(extents.values()) <= loop[1]
+    kernel = _kernel(p, real, _lane_loop if lanes else _gufunc)
+    wholes = [
+        _whole(x, batch_shape + o.event_shape(extents), _item(o, real), o.kind == "tril" and not lanes)
+        for o, x in zip(p.outputs, outputs, strict=True)
+    ]
+    operands, arrays = [*p.inputs, *p.outputs], [*inputs, *wholes]
+    with np.errstate(all="ignore"):
+        for piece in _pieces(batch_shape, _most_events(operands, extents)):
+            parts = [_part(x, o, piece, len(batch_shape)) for o, x in zip(operands, arrays, strict=True)]
+            parts = arrays if not piece else parts
+            kernel(*parts[: len(inputs)], *attributes, *parts[len(inputs) :])
+        for operand, target, whole in zip(p.outputs, outputs, wholes, strict=True):
+            if target is not None and target is not whole:
+                target[...] = sum_to_shape(whole, target.shape, operand.event_rank)
