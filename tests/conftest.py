@@ -30,7 +30,20 @@ def pytest_report_header():
     ]
 
 
-@pytest.fixture(params=support.backend_axis())
+# What stands on the ops runs on Numba if they do; its kernels take a second each to compile.
+OP_TESTS = {
+    "test_accuracy", "test_calls", "test_estimators", "test_failures", "test_golden", "test_invariance", "test_kl",
+    "test_ops", "test_random", "test_vector",
+}  # fmt: skip
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        axis = support.backend_axis(with_numba=metafunc.module.__name__ in OP_TESTS)
+        metafunc.parametrize("backend", axis, indirect=True)
+
+
+@pytest.fixture
 def backend(request):
     """Runs the test on one backend, and fails it if any op of it ran elsewhere."""
     with rp.backend(request.param), support.only_ran_on(request.param):

@@ -33,9 +33,12 @@ OPS_WITH_SCALE = [(op, o.name) for op in OPS for o in op.inputs if o.name in SCA
 # ---- axes
 
 
-def backend_axis():
-    """Every backend; native by each ISA, and the one that no test machine may have as a skip that says so."""
+def backend_axis(with_numba=True):
+    """Every backend; native by each ISA, and what a test machine may lack as a skip that says so."""
     names = ["reference", *(f"native:{isa}" for isa in _core.isas())]
+    if with_numba:
+        installed = "numba" in rp.backends()
+        names.append("numba" if installed else pytest.param("numba", marks=pytest.mark.skip(reason="needs numba")))
     if "native:avx512" not in names and "avx2" in LANE_BYTES and "wide" in _core.isas():
         names.append(pytest.param("native:avx512", marks=pytest.mark.skip(reason="needs a CPU with AVX-512")))
     return names
@@ -166,8 +169,12 @@ def oracle_problem(name, d, batch, variant=0):
     op = rp.OPS[name]
     rng = np.random.default_rng([d, variant])
     inputs, cotangents = sample_inputs(op, rng, (batch,), d), sample_cotangents(op, rng, (batch,), d)
-    expected = as_tuple(op.oracle(*inputs, **variants(op)[variant]))
-    return inputs, cotangents, expected, condition(op, inputs)
+    attributes = variants(op)[variant]
+    expected = as_tuple(op.oracle(*inputs, **attributes))
+    number = condition(op, inputs)
+    if attributes.get("estimator") in {"iwae", "dreg"}:  # exp(log w) has the relative error that log w has absolutely
+        number = number * largest_entry(expected[:1])
+    return inputs, cotangents, expected, number
 
 
 def largest_entry(arrays):

@@ -161,14 +161,14 @@ def ulps(actual, exact, at, dtype):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_adam_against_fifty_digits_at_every_step(weight_decay, rng, dtype):
-    """Each of 1000 steps from the state that the one before has left, and one far out at step 2^24 + 1."""
+    """Each of 1000 steps (100 without decay) from the state that the last one has left, and one far out at 2^24 + 1."""
     lr, beta1, beta2, eps = 1e-3, 0.9, 0.999, 1e-8
     n = 6
     param = rng.standard_normal(n).astype(dtype)
     optimizer = rp.optim.Adam(param, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
     worst = {"m": 0.0, "v": 0.0, "param": 0.0}
     size = 10.0 ** np.array([-6, -3, -1, 0, 2, 4])
-    for step in [*range(1, 1001), 2**24 + 1]:
+    for step in [*range(1, 1001 if weight_decay else 101), 2**24 + 1]:
         state = optimizer.state_dict()
         if step > 1000:
             optimizer.load_state_dict({**state, "t": step - 1})
@@ -209,8 +209,8 @@ def test_binomial_log_likelihood_is_exact_where_it_is_nearly_certain(hits, trial
     assert abs(slope - exact[1]) <= limit * size  # the two terms of the slope may cancel in truth
 
 
-def test_sums_over_draws_do_not_lose_digits_as_draws_grow(dtype):
-    draws, tenth, one = 200_000, np.dtype(dtype).type(0.1), np.ones((), dtype)
+def test_sums_over_draws_do_not_lose_digits_as_draws_grow(backend, dtype):
+    draws, tenth, one = 20_000 if backend == "reference" else 200_000, np.dtype(dtype).type(0.1), np.ones((), dtype)
     noise, log_prob, grad = np.ones((draws, 1), dtype), np.full(draws, tenth), np.full((draws, 1), tenth)
     _, value, _, ct_loc, ct_scale = rp.elbo_diag_combine(noise, log_prob, grad, one[None])
     exact = float(tenth)

@@ -13,11 +13,20 @@ LARGEST = 1000
 WITHOUT_ORACLE = {"adam_step", "bits", "normal"}  # test_accuracy.py and test_random.py
 
 
+def sizes(op):
+    if not op.forward_pass.symbols:
+        return [1]
+    return SIZES[:-1] if op.name.startswith("elbo") else SIZES
+
+
 def cases(ops):
-    """(op, variant, d): every attribute at d = 3 and 16, in turn at the other sizes."""
+    """(op, variant, d): every attribute at d = 3 and 16, in turn at the other sizes.
+
+    The ELBO ops are made of bodies that d = 64 has seen in their own ops.
+    """
     for op in (op for op in ops if op.name not in WITHOUT_ORACLE):
         variants = support.variants(op)
-        for k, d in enumerate(SIZES if op.forward_pass.symbols else [1]):
+        for k, d in enumerate(sizes(op)):
             everything = d in (3, 16) or not op.forward_pass.symbols
             for variant in range(len(variants)) if everything else [k % len(variants)]:
                 yield pytest.param(
@@ -29,7 +38,7 @@ def test_ops_have_an_oracle_or_a_test_of_their_own():
     assert {op.name for op in OPS if op.oracle is None} <= WITHOUT_ORACLE
 
 
-@pytest.mark.parametrize(("op", "variant", "d"), cases(OPS))
+@pytest.mark.parametrize(("op", "variant", "d"), list(cases(OPS)))
 def test_forward(op, variant, d, backend, dtype):
     attributes = support.variants(op)[variant]
     inputs, _, expected, condition = support.oracle_problem(op.name, d, LARGEST, variant)
@@ -45,7 +54,7 @@ def test_forward(op, variant, d, backend, dtype):
             assert (error <= support.limit(op, d, dtype, condition[:batch])).all(), operand.name
 
 
-@pytest.mark.parametrize(("op", "variant", "d"), cases(OPS_WITH_VJP))
+@pytest.mark.parametrize(("op", "variant", "d"), list(cases(OPS_WITH_VJP)))
 def test_vjp(op, variant, d, backend, dtype):
     """<J^T ct, v> = <ct, J v>, event by event, in three random directions and for small d in all."""
     attributes = support.variants(op)[variant]

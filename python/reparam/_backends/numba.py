@@ -8,6 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ from .reference import sum_to_shape
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-_LANES = {"cholesky_ex": (_numba_lanes.cholesky_ex, 32)}  # by pass: its loop over lanes, and the d up to which it wins
+_LANES = {"cholesky_ex": (_numba_lanes.cholesky_ex, range(13, 33))}  # by pass: its loop over lanes, and where it wins
 _WORK = 2**25  # steps of one call of a kernel: some 50 ms, after which Ctrl-C is heard
 _PACKAGE = __name__.partition(".")[0]
 
@@ -98,7 +99,8 @@ def _gufunc(p: Pass, real: np.dtype[Any], cache: bool) -> Callable[..., Any]:
     """All operands are inputs of the gufunc, for a dim may stand in an output alone."""
     numba: Any = import_module("numba")
     attributes = [Operand(name, "scalar", (), "float64") for name in p.op.attributes]
-    operands = [*p.inputs, *attributes, *p.outputs]
+    inputs = [replace(o, kind="vector", symbols=("n",)) for o in p.inputs] if p.in_place else p.inputs
+    operands = [*inputs, *attributes, *p.outputs]
     written = [k for k, o in enumerate(operands) if o.in_place or k >= len(operands) - len(p.outputs)]
     kinds = []
     for k, operand in enumerate(operands):
@@ -199,6 +201,16 @@ def _whole(target: Array | None, shape: Shape, dtype: np.dtype[Any], zeroed: boo
     return target
 
 
+def _as_vectors(p: Pass, batch_shape: Shape, inputs: list[Array]) -> tuple[Shape, list[Array]]:
+    """The numbers that an op updates, and those beside them, as vectors: what they share is worked out once for each."""
+    flat = all(x.flags.c_contiguous for o, x in zip(p.inputs, inputs, strict=True) if o.in_place)
+    shape = (math.prod(batch_shape),) if flat else batch_shape
+    return shape, [
+        x.reshape(shape) if o.in_place else np.broadcast_to(x, batch_shape).reshape(shape)
+        for o, x in zip(p.inputs, inputs, strict=True)
+    ]
+
+
 def run(
     p: Pass,
     real: np.dtype[Any],
@@ -209,8 +221,10 @@ def run(
 ) -> None:
     """Run one pass as the reference backend does."""
     batch_shape, extents = shape
+    if p.in_place:
+        batch_shape, inputs = _as_vectors(p, batch_shape, inputs)
     loop = _LANES.get(p.name)
-    lanes = loop is not None and max(extents.values()) <= loop[1]
+    lanes = loop is not None and extents["d"] in loop[1]
     kernel = _kernel(p, real, _lane_loop if lanes else _gufunc)
     wholes = [
         _whole(x, batch_shape + o.event_shape(extents), _item(o, real), o.kind == "tril" and not lanes)

@@ -223,14 +223,14 @@ class VAE(Training, Generation):
             For bad arguments, or if the model is not fitted.
         """
         draws = self.num_samples if num_samples is None else as_int("VAE: num_samples", num_samples, 1)
-        values = [e.value for e in self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws)]
-        return np.concatenate(values)
+        return np.concatenate([e.value for e in self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws)])
 
     def _estimates(self, data: Prepared, key: int, draws: int) -> Any:
         """ELBO estimates of chunks of rows, without gradients."""
         for rows, index in chunks(len(data.x), max(1, min(ROWS_AT_ONCE, DRAWS_AT_ONCE // draws))):
             part = data.rows(rows)
-            yield elbo(self._encode(part)[0], self._joint(part), key=key, num_samples=draws, index=index, grad=False)
+            q, joint = self._encode(part)[0].distribution(), self._joint(part)
+            yield elbo(q, joint, key=key, num_samples=draws, index=index, grad=False)
 
     def log_likelihood(self, x: Any, *, num_samples: int = 1000, key: Any) -> Array:
         """Estimate log p(x) of each row by importance sampling from q: ``log mean_s p(x, z_s)/q(z_s)``.

@@ -30,23 +30,14 @@ def _bias(beta, t):
     return float(-np.expm1(t * np.log(np.float64(beta))))
 
 
-def _read(x):
-    """The number, or the lanes, of an operand that is updated in place."""
-    return x
+def _each(x):
+    """Places of the numbers that share one step: all lanes at once."""
+    return (slice(None),)
 
 
-@scalar_form(_read)
+@scalar_form(_each)
 def _(x):
-    return x[0]
-
-
-def _write(x, value):
-    x[...] = value
-
-
-@scalar_form(_write)
-def _(x, value):
-    x[0] = value
+    return range(x.shape[0])
 
 
 @op("()!,(),()!,()!->", attributes=_HYPER, limits=_LIMITS, samples=_samples)
@@ -66,7 +57,10 @@ def adam_step(param, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
     -----
     ``param -= lr * (weight_decay * param + (m / (1 - beta1**step)) / (sqrt(v / (1 - beta2**step)) + eps))``.
     """
-    _write(m, _read(m) + (1 - beta1) * (grad - _read(m)))
-    _write(v, beta2 * _read(v) + (1 - beta2) * (grad * grad))
-    scale = np.sqrt(_read(v)) * (1 / math.sqrt(_bias(beta2, step))) + eps
-    _write(param, _read(param) * (1 - lr * weight_decay) - lr / _bias(beta1, step) * (_read(m) / scale))
+    real = param.dtype.type
+    rate, root = real(lr / _bias(beta1, step)), real(1 / math.sqrt(_bias(beta2, step)))
+    for i in _each(param):
+        m[i] = m[i] + real(1 - beta1) * (grad[i] - m[i])
+        v[i] = real(beta2) * v[i] + real(1 - beta2) * (grad[i] * grad[i])
+        scale = np.sqrt(v[i]) * root + real(eps)
+        param[i] = param[i] * real(1 - lr * weight_decay) - rate * (m[i] / scale)
