@@ -41,6 +41,27 @@ def test_cholesky_reparam(matrices, benchmark, our_threads):
     benchmark(lambda: rp.cholesky(matrices, out=out))
 
 
+@pytest.fixture(params=[(*size, real) for size in CHOLESKY for real in ("float32", "float64")], ids=str)
+def typed_matrices(request, rng, benchmark):
+    d, batch, real = request.param
+    benchmark.group = f"cholesky on Numba, {real} {batch} x {d} x {d}"
+    return covariances(rng, batch, d).astype(real)
+
+
+def test_cholesky_on_numba_numpy(typed_matrices, benchmark):
+    benchmark(rivals.numpy_cholesky(typed_matrices))
+
+
+def test_cholesky_on_numba_reparam(typed_matrices, benchmark):
+    if "numba" not in rp.backends():
+        pytest.skip("Numba is not installed")
+    out = np.empty_like(typed_matrices)
+    with rp.backend("numba"):
+        rp.cholesky(typed_matrices, out=out)
+        np.testing.assert_allclose(out, np.linalg.cholesky(typed_matrices), rtol=1e-4, atol=1e-4)
+        benchmark(lambda: rp.cholesky(typed_matrices, out=out))
+
+
 @pytest.fixture
 def density(rng, benchmark):
     batch, d = 20_000, 16
@@ -64,7 +85,8 @@ def test_log_prob_reparam(density, benchmark, our_threads):
     ones = np.ones(len(density[0]), np.float32)
 
     def run():
-        return rp.normal_tril_log_prob(*density), *rp.normal_tril_log_prob.vjp(*density, ones)
+        log_prob, cotangents = rp.normal_tril_log_prob.value_and_vjp(*density, ones)
+        return log_prob, *cotangents
 
     if rivals.torch is not None:
         for ours, theirs in zip(run(), rivals.torch_log_prob_and_gradient(*density)(), strict=True):

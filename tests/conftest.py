@@ -30,7 +30,7 @@ def pytest_report_header():
     ]
 
 
-# What stands on the ops runs on Numba if they do; its kernels take a second each to compile.
+# These run on every backend; what stands on the ops runs wherever they do, and is tested on two.
 OP_TESTS = {
     "test_accuracy", "test_calls", "test_estimators", "test_failures", "test_golden", "test_invariance", "test_kl",
     "test_ops", "test_random", "test_vector",
@@ -39,7 +39,8 @@ OP_TESTS = {
 
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
-        axis = support.backend_axis(with_numba=metafunc.module.__name__ in OP_TESTS)
+        of_ops = metafunc.module.__name__.rpartition(".")[2] in OP_TESTS
+        axis = support.backend_axis() if of_ops else support.short_backend_axis()
         metafunc.parametrize("backend", axis, indirect=True)
 
 

@@ -33,15 +33,19 @@ OPS_WITH_SCALE = [(op, o.name) for op in OPS for o in op.inputs if o.name in SCA
 # ---- axes
 
 
-def backend_axis(with_numba=True):
+def backend_axis():
     """Every backend; native by each ISA, and what a test machine may lack as a skip that says so."""
     names = ["reference", *(f"native:{isa}" for isa in _core.isas())]
-    if with_numba:
-        installed = "numba" in rp.backends()
-        names.append("numba" if installed else pytest.param("numba", marks=pytest.mark.skip(reason="needs numba")))
+    installed = "numba" in rp.backends()
+    names.append("numba" if installed else pytest.param("numba", marks=pytest.mark.skip(reason="needs numba")))
     if "native:avx512" not in names and "avx2" in LANE_BYTES and "wide" in _core.isas():
         names.append(pytest.param("native:avx512", marks=pytest.mark.skip(reason="needs a CPU with AVX-512")))
     return names
+
+
+def short_backend_axis():
+    """For what stands on the ops: their definitions, and the kernels that users get."""
+    return ["reference", f"native:{_core.default_isa()}"]
 
 
 def lanes(backend, dtype):

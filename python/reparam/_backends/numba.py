@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -54,7 +55,7 @@ def _reachable(function: Any) -> list[Any]:
             found.append(f)
             form = SCALAR_FORMS.get(f, f)
             called = [form.__globals__.get(name) for name in form.__code__.co_names]
-            waiting += [g for g in called if isinstance(g, FunctionType) and g.__module__.startswith(_PACKAGE)]
+            waiting += [g for g in called if isinstance(g, FunctionType) and g.__module__.partition(".")[0] == _PACKAGE]
     return found
 
 
@@ -84,38 +85,52 @@ def _digest(functions: list[Any]) -> str:
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
 
 
-def _core_dims(operand: Operand) -> str:
-    """Event dims in a gufunc's signature."""
-    first = "".join(operand.symbols[:1])
-    by_kind = {"tril": f"({first},{first})", "sym": f"({first},{first})", "vec": f"({first * 2})"}
-    return by_kind.get(operand.kind, f"({','.join(operand.symbols)})")
+def _core_dims(operand: Operand) -> tuple[str, ...]:
+    """Event dims as a gufunc's signature names them."""
+    if operand.kind in {"tril", "sym"}:
+        return operand.symbols * 2
+    return (f"{operand.symbols[0]}_vec",) if operand.kind == "vec" else operand.symbols
 
 
 def _item(operand: Operand, real: np.dtype[Any]) -> np.dtype[Any]:
     return real if operand.item == "real" else np.dtype(operand.item)
 
 
+_TOKEN = Operand("token", "scalar", (), "int8")
+
+
+def _with_token(definition: Any, count: int) -> Any:
+    """A function of one more argument, an output to which nothing is written, that calls the definition."""
+    _teach([definition])
+    names = ", ".join(f"x{k}" for k in range(count))
+    scope: dict[str, Any] = {"__name__": __name__, "definition": definition}
+    exec(compile(f"def kernel({names}, _): definition({names})", __file__, "exec"), scope)
+    return _named(scope["kernel"], definition.__qualname__)
+
+
 def _gufunc(p: Pass, real: np.dtype[Any], cache: bool) -> Callable[..., Any]:
-    """All operands are inputs of the gufunc, for a dim may stand in an output alone."""
+    """The definition of a pass as a gufunc of its inputs, attributes and outputs."""
     numba: Any = import_module("numba")
-    attributes = [Operand(name, "scalar", (), "float64") for name in p.op.attributes]
-    inputs = [replace(o, kind="vector", symbols=("n",)) for o in p.inputs] if p.in_place else p.inputs
-    operands = [*inputs, *attributes, *p.outputs]
-    written = [k for k, o in enumerate(operands) if o.in_place or k >= len(operands) - len(p.outputs)]
-    kinds = []
-    for k, operand in enumerate(operands):
-        item, rank = numba.from_dtype(_item(operand, real)), max(operand.event_rank, int(k in written))
-        kinds.append(numba.types.Array(item, rank, "A") if rank else item)
     functions = _reachable(p.body)
-    body = _named(p.body, f"{p.name}.{real}")
-    _teach([body, *functions[1:]])
-    names = ", ".join(f"x{k}" for k in range(len(operands)))
-    scope: dict[str, Any] = {"__name__": __name__, "body": body}
-    exec(compile(f"def kernel({names}, _): body({names})", __file__, "exec"), scope)
-    kernel = _named(scope["kernel"], f"{p.name}.{real}.{_digest(functions) if cache else ''}")
-    signature = numba.types.void(*kinds, numba.types.Array(numba.types.int8, 1, "A"))
-    layout = ",".join(map(_core_dims, operands)) + "->()"  # it must have an output, to which nothing is written
-    made: Callable[..., Any] = numba.guvectorize([signature], layout, cache=cache, writable_args=tuple(written))(kernel)
+    _teach(functions[1:])
+    kernel = _named(p.body, f"{p.name}.{real}.{_digest(functions) if cache else ''}")
+    inputs = [replace(o, kind="vector", symbols=("n",)) for o in p.inputs] if p.in_place else [*p.inputs]
+    inputs += [Operand(name, "scalar", (), "float64") for name in p.op.attributes]
+    outputs = [*p.outputs]
+    written = {k for k, o in enumerate(inputs) if o.in_place}
+    shown = {dim for o in inputs for dim in _core_dims(o)}
+    if not outputs or any(dim not in shown for o in outputs for dim in _core_dims(o)):  # no gufunc as it stands
+        written |= set(range(len(inputs), len(inputs) + len(outputs)))
+        inputs, outputs = inputs + outputs, [_TOKEN]
+        kernel = _with_token(kernel, len(inputs))
+    kinds = []
+    for k, operand in enumerate(inputs + outputs):
+        rank = max(operand.event_rank, int(k in written or k >= len(inputs)))
+        item = numba.from_dtype(_item(operand, real))
+        kinds.append(numba.types.Array(item, rank, "A") if rank else item)
+    layout = "->".join(",".join(f"({','.join(_core_dims(o))})" for o in side) for side in (inputs, outputs))
+    compile_ = numba.guvectorize([numba.types.void(*kinds)], layout, cache=cache, writable_args=tuple(written))
+    made: Callable[..., Any] = compile_(kernel)
     return made
 
 
@@ -147,11 +162,26 @@ def _lane_loop(p: Pass, real: np.dtype[Any], cache: bool) -> Callable[..., Any]:
 _kernels: dict[Any, Callable[..., Any]] = {}
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes from the cache of this installation.
+
+    Numba writes a kernel and its wrapper into two files. Of two processes at the same kernel, one file of each may
+    stay, and the wrapper then calls a symbol that is nowhere: the process that loads them crashes (seen with two test
+    runs).
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):  # no such locks here
+            fcntl = import_module("fcntl")
+            fcntl.flock(stack.enter_context(open(__file__, "rb")), fcntl.LOCK_EX)
+        yield
+
+
 def _kernel(p: Pass, real: np.dtype[Any], make: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
     """A compiled pass, from the cache on disk where there is one."""
     key = p, real, make
     if key not in _kernels:
-        with _lock:
+        with _lock, _alone():
             if key not in _kernels:
                 try:
                     _kernels[key] = make(p, real, cache=True)
@@ -202,7 +232,7 @@ def _whole(target: Array | None, shape: Shape, dtype: np.dtype[Any], zeroed: boo
 
 
 def _as_vectors(p: Pass, batch_shape: Shape, inputs: list[Array]) -> tuple[Shape, list[Array]]:
-    """The numbers that an op updates, and those beside them, as vectors: what they share is worked out once for each."""
+    """The numbers that an op updates, and those beside them, as vectors: what they share is worked out once."""
     flat = all(x.flags.c_contiguous for o, x in zip(p.inputs, inputs, strict=True) if o.in_place)
     shape = (math.prod(batch_shape),) if flat else batch_shape
     return shape, [
@@ -233,8 +263,9 @@ def run(
     operands, arrays = [*p.inputs, *p.outputs], [*inputs, *wholes]
     with np.errstate(all="ignore"):
         for piece in _pieces(batch_shape, _most_events(operands, extents)):
-            parts = [_part(x, o, piece, len(batch_shape)) for o, x in zip(operands, arrays, strict=True)]
-            parts = arrays if not piece else parts
+            parts = arrays
+            if piece:
+                parts = [_part(x, o, piece, len(batch_shape)) for o, x in zip(operands, arrays, strict=True)]
             kernel(*parts[: len(inputs)], *attributes, *parts[len(inputs) :])
         for operand, target, whole in zip(p.outputs, outputs, wholes, strict=True):
             if target is not None and target is not whole:
