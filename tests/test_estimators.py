@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reparam as rp
-from support import relative_error, same_bits
+from support import UNIT, relative_error, same_bits
 
 BATCH, D, N, DRAWS, KEY = (2, 3), 3, 6, 70, 77
 ESTIMATORS = ["pathwise", "stl", "iwae", "dreg"]
@@ -342,7 +342,10 @@ def test_normal_is_the_diagonal_family_with_one_coordinate(estimator, rng, dtype
         same_bits(getattr(one, name), getattr(two, name))
     same_bits(one.grad.loc, two.grad.loc[..., 0])
     same_bits(one.grad.scale, two.grad.scale_diag[..., 0])
-    same_bits(scalar.rsample((9,), key=KEY), vector.rsample((9,), key=KEY)[..., 0])
+    one, two = scalar.rsample((9,), key=KEY), vector.rsample((9,), key=KEY)[..., 0]
+    np.testing.assert_allclose(
+        one, two, rtol=0, atol=8 * UNIT[dtype]
+    )  # two ops, which round the same noise alike or not
 
 
 def test_normal_takes_a_target_of_one_coordinate(rng):

@@ -228,6 +228,9 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
   for (int i = 0; i < pass.count; ++i)
     if (pass.operand[i].kind != Kind::rows)
       values += static_cast<double>(values_of(pass.operand[i], call.extent)) * (call.operand[i].drawn ? 6 : 1);
+  double largest = values;
+  for (int k = 0; k < pass.symbols; ++k) largest = std::max(largest, static_cast<double>(call.extent[k]));
+  if (largest > 0x1p48) throw std::bad_alloc();  // no memory holds it, nor 63 bits the bytes of its scratch
   // Rough rates of one core: half a nanosecond a value moved, three one drawn, eight operations a nanosecond, the vjp
   // twice the forward.
   const double nanoseconds = 0.5 * values + op.flops(call.extent) * (vjp ? 2 : 1) / 8 + 0.1;

@@ -12,7 +12,7 @@ struct normal_tril_log_prob {
   static constexpr auto signature = "(d),(d),tril(d)->()";
   static constexpr bool vjp_gives_values = true;  // both need y
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return 2 * n[0]; }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
 
   template <class V>
   REPARAM_HD static void whiten(int64_t d, Vec<const V> value, Vec<const V> loc, Tril<const V> scale_tril, Vec<V> y) {

@@ -53,9 +53,9 @@ def _default_backend() -> tuple[str, str]:
         else:
             warnings.warn(
                 "reparam has no compiled kernels here and runs its NumPy definitions, 10 to 1000 times slower; "
-                "install with a C++ compiler (pip install .)",
+                "install with a C++ compiler (pip install .), or Numba (pip install numba)",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,  # the line that calls the op
             )
             _default.append(("reference", ""))
     return _default[0]

@@ -34,7 +34,7 @@ using Shape = std::vector<int64_t>;
 
 enum Layout { kDense, kReversed, kSpaced, kColumns, kGaps, kLayouts };
 // What a planted bug says that is not so.
-enum class Lie { none, short_input, short_output, stride };
+enum class Lie { none, short_input, short_output, misaligned };
 
 struct Case {
   const OpKernels& op;
@@ -182,7 +182,7 @@ void run(const Case& c) {
   for (int i = 0; i < pass.count; ++i) {
     OperandData& operand = call.operand[i];
     arrays.push_back(make_array(c, i, operand));
-    if (c.lie == Lie::stride) operand.batch_stride[0] = std::numeric_limits<int64_t>::max();
+    if (c.lie == Lie::misaligned && i == pass.count - 1) ++operand.data;
     if (c.vjp && pass.writes[i] && (c.number + i) % 7 == 0) operand.data = nullptr;  // not wanted
   }
   run_on_cpu(c.op, c.vjp, c.is_double, call, 1 + c.number / 3 % 3);
@@ -203,7 +203,7 @@ void run_shapes(const OpKernels& op, bool vjp, bool is_double, int64_t size) {
 
 int plant(const std::string& bug) {
   Case c{*kOps[0], false, true, {3}, 5, 0};
-  c.lie = bug == "read" ? Lie::short_input : bug == "write" ? Lie::short_output : Lie::stride;
+  c.lie = bug == "read" ? Lie::short_input : bug == "write" ? Lie::short_output : Lie::misaligned;
   run(c);
   std::printf("the planted bug was not found: %s\n", bug.c_str());
   return 0;
