@@ -38,7 +38,8 @@ OP_TESTS = {
 
 
 def pytest_generate_tests(metafunc):
-    if "backend" in metafunc.fixturenames:
+    named = any("backend" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
+    if "backend" in metafunc.fixturenames and not named:
         of_ops = metafunc.module.__name__.rpartition(".")[2] in OP_TESTS
         axis = support.backend_axis() if of_ops else support.short_backend_axis()
         metafunc.parametrize("backend", axis, indirect=True)

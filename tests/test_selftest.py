@@ -11,7 +11,7 @@ from reparam import selftest
 from reparam._backends import native
 from support import OPS
 
-BACKENDS = [name for name in rp.backends() if name != "native"]
+BACKENDS = selftest.checked_backends()
 NATIVE = [name for name in BACKENDS if name.startswith("native")]
 NUMBERS = [(name, at) for name, value in selftest.GOLDEN.items() for at in np.ndindex(np.shape(value))]
 PASSES = [p for op in OPS for p in (op.forward_pass, op.vjp_pass) if p is not None]
@@ -92,11 +92,9 @@ def test_a_number_that_is_not_met_is_named(name, at, monkeypatch, capsys):
         assert (f" at {list(at)}, expected " if at else ", expected ") in line
 
 
-def written(p, operands):
+def written(p, inputs, results):
     """The first real array that a pass fills or updates."""
-    outputs = (
-        operands[len(p.inputs) :] if p.outputs else [x for o, x in zip(p.inputs, operands, strict=True) if o.in_place]
-    )
+    outputs = results if p.outputs else [x for o, x in zip(p.inputs, inputs, strict=True) if o.in_place]
     return next(x for x in outputs if x is not None)
 
 
@@ -111,10 +109,10 @@ def test_a_wrong_last_event_of_one_kernel_is_found(broken, monkeypatch, capsys):
     isa = NATIVE[0].removeprefix("native:")
     run = native.run
 
-    def run_wrong(p, isa_of_call, plan, attributes, operands, num_threads):
-        run(p, isa_of_call, plan, attributes, operands, num_threads)
+    def run_wrong(p, isa_of_call, plan, attributes, inputs, results, num_threads):
+        run(p, isa_of_call, plan, attributes, inputs, results, num_threads)
         if p is broken and isa_of_call == isa:
-            spoil(written(p, operands))
+            spoil(written(p, inputs, results))
 
     monkeypatch.setattr(native, "run", run_wrong)
     monkeypatch.setattr(rp, "OPS", {broken.op.name: broken.op})
@@ -131,9 +129,9 @@ def test_a_wrong_definition_is_found_without_kernels(name, monkeypatch, capsys):
     forward = next(op for op in OPS if op.name == name).forward_pass
     body = forward.body
 
-    def wrong_body(*args, **attributes):
-        body(*args, **attributes)
-        first = args[len(forward.inputs)]
+    def wrong_body(*args):
+        body(*args)
+        first = args[len(forward.inputs) + len(forward.op.attributes)]
         first[...] = first ^ 1 if first.dtype.kind == "u" else first + 1e-6 * (1 + abs(first))
 
     monkeypatch.setattr(forward, "body", wrong_body)

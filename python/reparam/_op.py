@@ -127,7 +127,16 @@ class Op:
 
     def _value_then_vjp(self, *args: Any, out: Any = None, wrt: Any = None, **keywords: Any) -> Any:
         """Outputs and the cotangents of the inputs, in two passes: the second one reads the outputs of the first."""
-        count = len(self.inputs)
+        count, results = len(self.inputs), [*self.outputs, *self.vjp_pass.outputs]  # type: ignore[union-attr]
+        names = [*(o.name for o in self.inputs), *(f"ct_{o.name}" for o in self.real(self.outputs))]
+        args = (*args, *(keywords.pop(name) for name in names[len(args) :] if name in keywords))
+        if len(args) != len(names):
+            takes = f"takes {len(names)} arrays ({', '.join(names)})"
+            raise TypeError(f"{self.name}.value_and_vjp {takes}, got {len(args)}")
+        if out is not None and not (isinstance(out, tuple) and len(out) == len(results)):
+            wanted = f"a tuple of {len(results)} arrays ({', '.join(o.name for o in results)})"
+            got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+            raise TypeError(f"{self.name}.value_and_vjp: out must be {wanted}, got {got}")
         first, second = (None, None) if out is None else (out[: len(self.outputs)], out[len(self.outputs) :])
         outputs = self(*args[:count], out=first, **keywords)
         real = [x for o, x in zip(self.outputs, outputs, strict=True) if o.item == "real"]

@@ -53,15 +53,22 @@ def _as_operand(p: Pass, operand: Operand, value: Any, may_be_none: bool) -> Any
     if isinstance(value, Draw):
         if operand.drawable:
             return value
-        raise TypeError(f"{name} must be an array, got a Draw")
+        raise TypeError(f"{name} must be {_wanted(operand, may_be_none)}, got a Draw")
     if operand.item == "real" and _check.is_weak(value):
         return value
     if operand.item == "real":
-        return _check.as_float_array(name, value, "an array" + (" or a number" if operand.takes_number else ""))
+        return _check.as_float_array(name, value, _wanted(operand, may_be_none))
     array = _check.as_array(name, value)
     if array.dtype != operand.item:
         raise _check.dtype_error(name, operand.item, array.dtype)
     return array
+
+
+def _wanted(operand: Operand, may_be_none: bool) -> str:
+    """What may stand in its place, as errors say it."""
+    others = {"a number": operand.takes_number, "a Draw": operand.drawable, "None": may_be_none}
+    *most, last = ["an array", *(name for name, taken in others.items() if taken)]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def convert(p: Pass, args: Sequence[Any], dtype: Any) -> tuple[list[Any], np.dtype[Any]]:

@@ -27,7 +27,7 @@ def backends() -> tuple[str, ...]:
 def _parse(name: str, origin: str) -> tuple[str, str]:
     """``native[:isa]``, ``numba`` or ``reference`` as (backend, isa)."""
     if not isinstance(name, str) or name not in backends():
-        raise ValueError(f"{origin} must be one of {', '.join(backends())}, got {name!r}")
+        raise ValueError(f"{origin} must be one of {', '.join(backends())}, got {_check.came(name)}")
     if name == "native":
         isa = os.environ.get("REPARAM_ISA") or native.default_isa()
         if isa not in native.available():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._check import FLOATS, as_choice, as_int, as_key
+from ._check import as_choice, as_dtype, as_float_array, as_int, as_key
 from .distributions import EncodedNormal
 from .ops.likelihood import ACTIVATIONS
 
@@ -73,12 +73,7 @@ class MLP:
         if len(self.sizes) < 2:
             raise ValueError(f"MLP: sizes must hold at least an input and an output width, got {self.sizes}")
         self.activation = as_choice("MLP: activation", activation, ACTIVATIONS)
-        try:
-            self.dtype = np.dtype(dtype)
-        except TypeError:
-            raise TypeError(f"MLP: dtype must be float32 or float64, got {dtype!r}") from None
-        if self.dtype not in FLOATS:
-            raise TypeError(f"MLP: dtype must be float32 or float64, got {self.dtype}")
+        self.dtype = as_dtype("MLP: dtype", dtype)
         size = (self.count(self.sizes),)
         self.params = np.empty(size, self.dtype) if params is None else params
         _check_array("MLP: params", self.params, self.dtype, size)
@@ -205,6 +200,8 @@ class GaussianHead:
 
     def start_at_identity(self, net: MLP) -> None:
         """Zero the scale's columns of the net's last layer: q starts at N(loc, I)."""
+        if not isinstance(net, MLP):
+            raise TypeError(f"GaussianHead: net must be an MLP, got {type(net).__name__}")
         if net.sizes[-1] != self.features:
             raise ValueError(f"GaussianHead: net must have output width {self.features}, got sizes {net.sizes}")
         last = len(net.sizes) - 2
@@ -213,6 +210,7 @@ class GaussianHead:
 
     def encode(self, features: Array) -> tuple[EncodedNormal, Callable[[Any], Array]]:
         """As a call, but with the scale left as a vector: the gradient is in ``loc`` and ``vector``."""
+        features = as_float_array("GaussianHead: features", features)
         _check_last_dim("GaussianHead: features", features, self.features)
         loc, vector = features[..., : self.latent_dim], features[..., self.latent_dim :]
 

@@ -4,11 +4,14 @@
 Every function draws into ``ax`` (a new one if it is None) and returns it. Matplotlib is imported at the first call.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ._check import as_float, as_int, came
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,9 +94,13 @@ def _real(name: str, value: ArrayLike, *shapes: tuple[str | int, ...], hidden: b
 
 def _pair(dims: Sequence[int], size: int) -> list[int]:
     """Two coordinates out of `size`."""
-    pair = [int(k) for k in dims]
+    wanted = f"dims must be two different coordinates in 0..{size - 1}, got "
+    try:
+        pair = [operator.index(k) for k in dims]
+    except TypeError:
+        raise TypeError(f"{wanted}{came(dims)}") from None
     if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= k < size for k in pair):
-        raise ValueError(f"dims must be two different coordinates in 0..{size - 1}, got {tuple(dims)}")
+        raise ValueError(f"{wanted}{tuple(dims)}")
     return pair
 
 
@@ -116,6 +123,8 @@ def elbo_curve(
     matplotlib.axes.Axes
         The range of its y axis leaves out the first twentieth of the epochs, which would flatten the rest.
     """
+    if not isinstance(history, Mapping):
+        raise TypeError(f"history must be a mapping with the entries epoch and elbo, got {came(history)}")
     missing = [name for name in ("epoch", "elbo") if name not in history]
     if missing:
         raise ValueError(f"history must have the entries epoch and elbo, it lacks {' and '.join(missing)}")
@@ -185,8 +194,7 @@ def posterior_ellipses(
     if scale.ndim == len(batch):
         scale = scale[..., None] * np.eye(batch[-1])
     pair = _pair(dims, batch[-1])
-    if not 0 < mass < 1:
-        raise ValueError(f"mass must be in (0, 1), got {mass}")
+    mass = as_float("mass", mass, 0, 1, above=True)
     rows = np.tril(scale).reshape(-1, batch[-1], batch[-1])[:, pair]
     axes, deviations, _ = np.linalg.svd(rows, full_matrices=False)  # covariance = axes deviations^2 axes^T
     angle = np.linspace(0.0, 2.0 * np.pi, 73)
@@ -269,15 +277,14 @@ def digit_grid(images: ArrayLike, *, gap: int = 1, vmax: float | None = None, ax
     matplotlib.axes.Axes
     """
     table = _real("images", images, ("rows", "columns", "height", "width"), hidden=True)
-    if gap < 0:
-        raise ValueError(f"gap must be >= 0, got {gap}")
+    gap = as_int("gap", gap)
     from matplotlib import colormaps  # noqa: PLC0415
 
     rows, columns, height, width = table.shape
     padded = np.zeros((rows, height + gap, columns, width + gap))
     padded[:, :height, :, :width] = table.swapaxes(1, 2)
     canvas = padded.reshape(rows * (height + gap), -1)[: rows * (height + gap) - gap, : columns * (width + gap) - gap]
-    limit = np.max(table, initial=0.0, where=~np.isnan(table)) if vmax is None else vmax
+    limit = np.max(table, initial=0.0, where=~np.isnan(table)) if vmax is None else as_float("vmax", vmax)
     ax = _axes(ax)
     greys = colormaps["Greys"].with_extremes(bad=COLORS["hidden"])
     ax.imshow(canvas, cmap=greys, vmin=0.0, vmax=float(limit) or 1.0, interpolation="nearest")

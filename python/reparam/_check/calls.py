@@ -21,8 +21,9 @@ MOST_BATCH_DIMS = 16
 def check_keywords(p: Pass, unknown: Sequence[str]) -> None:
     """Refuse keywords that a pass does not have."""
     if unknown:
-        extra = [*(["packed"] if p.op.packable else []), *(["wrt"] if p.reverse else []), "out"]
-        known = ", ".join([*(o.name for o in p.inputs), *p.free_symbols, *p.op.attributes, *extra])
+        extra = {"packed": p.op.packable, "wrt": p.reverse, "out": bool(p.outputs)}
+        own = [name for name, taken in extra.items() if taken]
+        known = ", ".join([*(o.name for o in p.inputs), *p.free_symbols, *p.op.attributes, *own])
         raise TypeError(f"{p.name} got an unexpected keyword {unknown[0]!r}; it takes {known}")
 
 
@@ -30,7 +31,8 @@ def check_operands(p: Pass, count: int, missing: Sequence[str] = ()) -> None:
     """Refuse a wrong number of arrays."""
     if missing or count != len(p.inputs):
         plural = "" if len(p.inputs) == 1 else "s"
-        got = f"; {' and '.join(missing)} is missing" if missing else f", got {count}"
+        verb = "is" if len(missing) == 1 else "are"
+        got = f"; {' and '.join(missing)} {verb} missing" if missing else f", got {count}"
         raise TypeError(f"{p.name} takes {len(p.inputs)} array{plural} ({', '.join(o.name for o in p.inputs)}){got}")
 
 
@@ -45,10 +47,10 @@ def resolve_extents(p: Pass, shapes: Sequence[Shape | None], given: dict[str, in
         found = None if events is None else _event_sizes(operand, events)
         if found is None:
             raise _event_error(p, operand, shape, extents, source)
-        for symbol, size in found.items():
-            if extents.setdefault(symbol, size) != size:
-                raise _event_error(p, operand, shape, extents, source)
-            source.setdefault(symbol, operand.name)
+        if any(extents.get(symbol, size) != size for symbol, size in found.items()):
+            raise _event_error(p, operand, shape, extents, source)
+        extents |= found
+        source |= dict.fromkeys(found.keys() - source, operand.name)
     missing = [s for s in p.symbols if s not in extents]
     if missing:
         raise TypeError(f"{p.name} needs the keyword {' and '.join(missing)}")
@@ -74,14 +76,14 @@ def _event_error(
 
 def broadcast_batches(owner: str, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
     """The batch shape of a call, by NumPy's rule."""
+    for name, shape in zip(names, shapes, strict=True):  # before NumPy is asked, which has a limit of its own
+        if len(shape) > MOST_BATCH_DIMS:
+            raise ValueError(f"{owner}: {name} may have at most {MOST_BATCH_DIMS} batch dims, got {len(shape)}")
     try:
-        shape = shapes[0] if all(s == shapes[0] for s in shapes) else np.broadcast_shapes(*shapes)
+        return shapes[0] if all(s == shapes[0] for s in shapes) else np.broadcast_shapes(*shapes)
     except ValueError:
         listed = ", ".join(f"{n} {s}" for n, s in zip(names, shapes, strict=True))
         raise ValueError(f"{owner}: batch shapes do not broadcast: {listed}") from None
-    if len(shape) > MOST_BATCH_DIMS:
-        raise ValueError(f"{owner}: arrays may have at most {MOST_BATCH_DIMS} batch dims, got {len(shape)}")
-    return shape
 
 
 def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:
@@ -97,10 +99,15 @@ def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:
         if operand.in_place and _overlaps_itself(array):
             raise ValueError(f"{name}, but entries of it share memory (a stride of 0)")
     written = [(o.name, a) for o, a in zip(p.inputs, args, strict=True) if o.in_place]
+    _refuse_shared(p, written, "are updated in place, but share memory")
+
+
+def _refuse_shared(p: Pass, written: Sequence[tuple[str, Array]], what: str) -> None:
+    """Refuse two arrays that are written and have an entry in common; columns of one buffer have none."""
     for k, (name, array) in enumerate(written):
         for other, another in written[:k]:
-            if np.may_share_memory(array, another):
-                raise ValueError(f"{p.name}: {other} and {name} are updated in place, but share memory")
+            if np.may_share_memory(array, another, max_work=1000):  # type: ignore[arg-type]  # it takes any number
+                raise ValueError(f"{p.name}: {other} and {name} {what}")
 
 
 def _overlaps_itself(array: Array) -> bool:
@@ -125,7 +132,7 @@ def check_out(
             if array is not None:
                 raise TypeError(f"{name} must be None, since its cotangent is not wanted, got {type(array).__name__}")
             continue
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, np.ndarray) or hasattr(array, "filled"):  # under a mask nobody would see it
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
         if array.dtype != dtype:
             raise TypeError(f"{name} must be {dtype}, got {array.dtype}")
@@ -135,4 +142,6 @@ def check_out(
             raise ValueError(f"{name} is read-only")
         if _overlaps_itself(array):
             raise ValueError(f"{name} has entries that share memory (a stride of 0)")
+    written = [(f"out for {o.name}", a) for o, a in zip(p.outputs, given, strict=True) if a is not None]
+    _refuse_shared(p, written, "share memory")
     return given

@@ -18,7 +18,10 @@ _WRITTEN = {2**63: "2**63", 2**64 - 1: "2**64 - 1", 2**64: "2**64"}
 
 def came(value: object) -> str:
     """What came, in one short line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # an int of more than 4300 digits, or a class that cannot say what it is
+        text = "\n"
     return text if len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
@@ -26,14 +29,19 @@ def as_array(name: str, value: Any, wanted: str = "an array") -> Array:
     """Read anything that has ``__array__`` or DLPack as a plain NumPy array."""
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ndarray) and hasattr(value, "filled"):  # numpy.ma, not imported for this question
-        raise TypeError(f"{name} must be an array without a mask; fill the masked entries with .filled")
+    _refuse_mask(name, value)
     if not hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
         raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
     try:
         return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
+
+
+def _refuse_mask(name: str, value: object) -> None:
+    """NumPy would drop the mask and use what lies behind it."""
+    if isinstance(value, np.ndarray) and hasattr(value, "filled"):  # numpy.ma, not imported for this question
+        raise TypeError(f"{name} must be an array without a mask; fill the masked entries with .filled")
 
 
 def as_float_array(name: str, value: Any, wanted: str = "an array") -> Array:
@@ -62,14 +70,16 @@ def as_weak_scalar(name: str, value: float, dtype: np.dtype[Any]) -> Array:
 
 def as_index(name: str, index: object) -> NDArray[np.uint64]:
     """Numbers of noise streams, one for each event: integers >= 0."""
+    _refuse_mask(name, index)
     array = np.asarray(index, None if hasattr(index, "dtype") else object)  # NumPy makes floats of [0, 2**63]
     kinds = {type(k) for k in array.flat} if array.dtype == object else {array.dtype.type}
     if not all(issubclass(kind, (int, np.integer)) for kind in kinds) or kinds & {bool, np.timedelta64}:
         raise TypeError(f"{name} must hold integers, got {array.dtype if hasattr(index, 'dtype') else came(index)}")
     if array.size and array.min() < 0:
-        raise ValueError(f"{name} must be >= 0, got {array.min()}")
+        raise ValueError(f"{name} must be >= 0, got {came(int(array.min()))}")
     if array.size and array.max() >= 2**64 - 1:
-        raise ValueError(f"{name} must be < 2**64 - 1, the stream that fold_in uses, got {array.max()}")
+        most = came(int(array.max()))
+        raise ValueError(f"{name} must be < 2**64 - 1, the stream that fold_in uses, got {most}")
     return array.astype(np.uint64, copy=False)
 
 
@@ -87,17 +97,18 @@ def same_dtype(owner: str, first: tuple[str, object], second: tuple[str, object]
 
 
 def as_int(name: str, value: object, low: int = 0, high: int | None = None) -> int:
-    """An integer in ``[low, high)``; bool is not one."""
+    """An integer in ``[low, high)``, where ``high`` is 2**63 if it is not given; bool is not one."""
     try:
         number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
-    if number is not None and low <= number and (high is None or number < high):
+    if number is not None and low <= number < (2**63 if high is None else high):
         return number
     limits = f">= {low}" if high is None else f"in [{low}, {_WRITTEN.get(high, high)})"
     if number is None:
         raise TypeError(f"{name} must be an integer {limits}, got {came(value)}")
-    raise ValueError(f"{name} must be {limits}, got {number}")
+    limits = "< 2**63" if high is None and number >= low else limits
+    raise ValueError(f"{name} must be {limits}, got {came(number)}")
 
 
 def as_names(name: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
@@ -105,7 +116,7 @@ def as_names(name: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a tuple of names out of {', '.join(known)}, got {came(value)}")
     for item in value:
-        if item not in known:
+        if not isinstance(item, str) or item not in known:
             raise ValueError(f"{name} must name inputs out of {', '.join(known)}, got {came(item)}")
     if len(set(value)) != len(value):
         raise ValueError(f"{name} names an input twice: {came(value)}")
@@ -154,7 +165,7 @@ def as_dtype(name: str, value: Any) -> np.dtype[Any]:
     """float32 or float64."""
     try:
         dtype: np.dtype[Any] = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # the last for "f4,("
         raise TypeError(f"{name} must be float32 or float64, got {came(value)}") from None
     if dtype not in FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got {dtype}")

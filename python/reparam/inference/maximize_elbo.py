@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import as_float, as_int, as_key
+from .._check import as_bool, as_float, as_int, as_key
 from ..elbo import elbo
 from ..optim import Adam
 
@@ -137,6 +137,7 @@ def maximize_elbo(  # noqa: PLR0913
     if as_int("maximize_elbo: batch_size", batch_size, 1) > num_rows:
         raise ValueError(f"maximize_elbo: batch_size must be <= num_rows = {num_rows}, got {batch_size}")
     as_float("maximize_elbo: kl_weight", kl_weight, 0, above=True)
+    shuffle = as_bool("maximize_elbo: shuffle", shuffle)
     step, key = as_int("maximize_elbo: step", step), as_key(key, "maximize_elbo: key")
     if not np.iterable(epochs):
         raise TypeError(f"maximize_elbo: epochs must be the numbers of the epochs, such as range(10), got {epochs!r}")

@@ -76,7 +76,7 @@ def refine(q: Any, log_joint: Any, *, steps: int, key: Any, num_samples: int = D
     """
     if not isinstance(q, (MultivariateNormal, MultivariateNormalDiag)):
         raise TypeError(f"refine: q must be a MultivariateNormal or MultivariateNormalDiag, got {type(q).__name__}")
-    number = rp_random.as_key(key)
+    number = rp_random.as_key(key, "refine: key")
     if as_int("refine: steps", steps) == 0:
         return q
     q = _own_fields(q)

@@ -19,7 +19,7 @@ def as_dtype(name: str, dtype: Any) -> str:
     """The name of an element type that models have; None is none."""
     try:
         real = "none" if dtype is None else str(np.dtype(dtype))
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # the last for "f4,("
         real = "none"
     if real not in {"float32", "float64"}:  # another byte order has another name
         raise TypeError(f"{name} must be float32 or float64, got {dtype!r}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import as_float_array, as_int, as_key
+from .._check import as_bool, as_float_array, as_int, as_key
 from .data import as_latent
 from .likelihoods import Gaussian, Likelihood, Prepared
 
@@ -160,10 +160,10 @@ class Generation:
         TypeError, ValueError
             For bad arguments, or if the model is not fitted.
         """
-        number = as_key(key, "VAE: key")
+        number, with_latent = as_key(key, "VAE: key"), as_bool("VAE: return_latent", return_latent)
         z = rp_random.normal((as_int("VAE: n", n), self.latent_dim), key=number, dtype=self.dtype)
         x = self.generate(z, key=rp_random.fold_in(number, 0))
-        return (x, z) if return_latent else x
+        return (x, z) if with_latent else x
 
     @property
     def noise_scale_(self) -> float:

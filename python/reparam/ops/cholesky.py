@@ -170,9 +170,8 @@ class Cholesky:
             Where to write the results.
         """
         if out is not None and not (isinstance(out, tuple) and len(out) == 2):
-            raise TypeError(
-                f"cholesky.value_and_vjp: out must be a tuple of 2 arrays (scale_tril, ct_a), got {out!r:.60}"
-            )
+            got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+            raise TypeError(f"cholesky.value_and_vjp: out must be a tuple of 2 arrays (scale_tril, ct_a), got {got}")
         first, second = (None, None) if out is None else out
         cotangent = np.array(ct_scale_tril) if out is not None else ct_scale_tril  # which the factor may overwrite
         scale_tril = self(a, check=check, jitter=jitter, out=first)

@@ -84,12 +84,12 @@ def bias_activation(x, bias, activation, y):
 @bias_activation.defvjp
 def _(x, bias, ct_y, activation, ct_x, ct_bias):
     h = x + bias
-    slope = h * 0 + 1
+    slope = 1.0  # and not h * 0 + 1, which is NaN at an infinite h
     if activation == TANH:
         small = np.exp(-2 * select(h.real > 0, h, -h))
         slope = 4 * small / ((1 + small) * (1 + small))
     elif activation == RELU:
-        slope = select(h.real > 0, slope, h * 0)
+        slope = select(h.real > 0, 1.0, 0.0)
     elif activation == GELU:
         slope = _normal_cdf(h) + h * _normal_density(h)
     elif activation == SILU:
