@@ -21,11 +21,11 @@ from ._check import (
     is_weak,
     same_dtype,
 )
+from .ops.elbo_glm import FAMILIES
 
 __all__ = ["GLM", "Gaussian", "LinearGaussian", "Target"]
 
 Array = NDArray[Any]
-FAMILIES = ("logistic", "poisson", "normal")
 
 
 class Target:

@@ -116,7 +116,8 @@ def sigmoid(x):
 EXP, SOFTPLUS = 0, 1  # how a diagonal entry becomes a scale
 
 
-def _scale(v, diagonal, floor):
+def scale_of(v, diagonal, floor):
+    """The scale of an unconstrained entry."""
     return (np.exp(v) if diagonal == EXP else softplus(v)) + floor
 
 
@@ -156,7 +157,7 @@ def tril_from_vector(vector, diagonal, floor, row_scaled, scale_tril):
     """
     at = 0
     for i in range(scale_tril.shape[0]):
-        scale = _scale(vector[at + i], diagonal, floor)
+        scale = scale_of(vector[at + i], diagonal, floor)
         for j in range(i):
             scale_tril[i, j] = vector[at + j] * scale if row_scaled else vector[at + j]
         scale_tril[i, i] = scale
@@ -172,7 +173,7 @@ def _(vector, ct_scale_tril, diagonal, floor, row_scaled, ct_vector):
         for j in range(i):
             ct_vector[at + j] = ct_scale_tril[i, j]
             if row_scaled:
-                ct_vector[at + j] = ct_scale_tril[i, j] * _scale(v, diagonal, floor)
+                ct_vector[at + j] = ct_scale_tril[i, j] * scale_of(v, diagonal, floor)
                 ct_scale = ct_scale + ct_scale_tril[i, j] * vector[at + j]
         ct_vector[at + i] = ct_scale * (np.exp(v) if diagonal == EXP else sigmoid(v))
         at += i + 1

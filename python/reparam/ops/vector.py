@@ -10,16 +10,11 @@ import numpy as np
 
 from .._op import op, real_positive, select
 from .normal_tril import HALF_LOG_2PI, square_norm
-from .tril import EXP, poison, sigmoid, softplus
+from .tril import EXP, poison, scale_of, sigmoid
 
 _FLOOR: dict[str, Any] = {"limits": {"floor": (0.0, math.inf)}}
 _DIAGONAL: dict[str, Any] = {"diagonal": ("exp", "softplus"), "floor": 0.0}
 _TRIANGLE: dict[str, Any] = {**_DIAGONAL, "row_scaled": False}
-
-
-def scale_of(v, diagonal, floor):
-    """The scale of an unconstrained entry."""
-    return (np.exp(v) if diagonal == EXP else softplus(v)) + floor
 
 
 def slope_of(v, diagonal):
