@@ -41,7 +41,7 @@ struct Job {
   }
 };
 
-thread_local bool inside_pool = false;
+thread_local bool inside_pool = false;  // in a worker, or a caller whose job runs
 std::atomic<void (*)()> on_chunk{nullptr};
 
 // Signals are the program's: its own threads handle them, or wait for them.
@@ -65,9 +65,7 @@ class Pool {
     ++generation_;
     lock.unlock();
     wake_.notify_all();
-    inside_pool = true;
     job.work(on_chunk);
-    inside_pool = false;
     lock.lock();
     job_ = nullptr;  // a worker that wakes only now finds nothing to do
     done_.wait(lock, [this] { return running_ == 0; });
@@ -141,8 +139,10 @@ void parallel_for(int64_t chunks, int threads, void (*body)(void*, int64_t), voi
     job.work(inside_pool ? nullptr : on_chunk.load());
   } else {
     Pool& shared = the_pool();
+    inside_pool = true;  // without the pool too: it may be free by the time that a chunk calls
     if (std::unique_lock owner(shared.owner, std::try_to_lock); owner.owns_lock()) shared.run(job, threads);
     else job.work(on_chunk);
+    inside_pool = false;
   }
   if (job.error) std::rethrow_exception(job.error);
 }

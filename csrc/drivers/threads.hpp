@@ -9,8 +9,8 @@
 namespace reparam {
 
 // Calls body(context, chunk) once for each chunk in [0, chunks), on up to `threads` threads, the caller among them.
-// While another thread's job holds the pool, or in a worker, the chunks run on the caller alone. The first exception of
-// a body is rethrown in the caller when all chunks that had begun are done; chunks not begun by then are skipped.
+// While another thread's job holds the pool, or inside a chunk, the chunks run on the caller alone. The first exception
+// of a body is rethrown in the caller when all chunks that had begun are done; chunks not begun by then are skipped.
 void parallel_for(int64_t chunks, int threads, void (*body)(void* context, int64_t chunk), void* context);
 
 // The hook runs before each chunk that a calling thread takes, and ends the call by an exception.

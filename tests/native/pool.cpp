@@ -51,6 +51,33 @@ void a_call_inside_a_job_runs_on_its_thread(int caller) {
   }
 }
 
+// So it is where the outer job found the pool taken, and the inner one finds it free.
+void a_call_inside_a_job_without_the_pool_runs_on_its_thread() {
+  static std::atomic<bool> taken{false}, given_back{false};
+  std::atomic<int> inner_begun{0};
+  std::thread holder([&inner_begun] {
+    const auto hold = [](void* begun, int64_t) {
+      taken = true;
+      while (!*static_cast<std::atomic<int>*>(begun)) std::this_thread::yield();
+    };
+    parallel_for(2, 2, hold, &inner_begun);
+    given_back = true;
+  });
+  while (!taken) std::this_thread::yield();
+  const auto body = [](void* begun, int64_t) {
+    *static_cast<std::atomic<int>*>(begun) = 1;
+    while (!given_back) std::this_thread::yield();
+    std::thread::id caller = std::this_thread::get_id();
+    const auto inner = [](void* id, int64_t) {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));  // a worker had time to take the next chunk
+      require(*static_cast<std::thread::id*>(id) == std::this_thread::get_id(), "the inner call is on its thread");
+    };
+    parallel_for(30, 4, inner, &caller);
+  };
+  parallel_for(2, 2, body, &inner_begun);
+  holder.join();
+}
+
 // All threads are in a chunk when the first one throws.
 void an_error_reaches_its_caller(int) {
   const auto body = [](void*, int64_t) {
@@ -138,6 +165,7 @@ void race() {
 int main(int argc, char**) {
   call_before_chunks(interrupt);
   if (argc > 1) return race(), 0;
+  a_call_inside_a_job_without_the_pool_runs_on_its_thread();
   void (*const tests[])(int) = {each_chunk_runs_once, a_call_inside_a_job_runs_on_its_thread,
                                 an_error_reaches_its_caller, an_interrupt_ends_a_job, an_op_has_the_bits_of_one_thread};
   std::atomic<bool> done{false};
