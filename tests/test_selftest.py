@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""``reparam selftest`` passes on every backend, and finds any number and any kernel that is wrong."""
+"""``reparam selftest`` passes in seconds, and finds any number and any kernel that is wrong."""
 
+import contextlib
 import time
 
 import numpy as np
@@ -21,8 +22,8 @@ GOLDEN_OPS = ["cholesky_ex", "normal_tril_log_prob", "normal_tril_entropy", "nor
 
 def read_table(text):
     """Row to backend to verdict."""
-    header, *rows, _ = text.splitlines()
-    names = header.split()
+    header, *rows = text.splitlines()
+    rows, names = rows[: len(selftest.GOLDEN) + 1], header.split()
     verdicts = {}
     for row in rows:
         (*words,) = row.split()
@@ -40,9 +41,10 @@ def golden_alone(monkeypatch):
 
 
 def test_every_number_holds_on_every_backend_in_ten_seconds(capsys):
-    begin = time.perf_counter()
+    """Of the processor, which a neighbour does not prolong as it does those on the clock."""
+    begin = time.process_time()
     assert selftest.run() == 0
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     out, err = capsys.readouterr()
     verdicts = read_table(out)
     assert err == ""
@@ -120,6 +122,33 @@ def test_a_wrong_last_event_of_one_kernel_is_found(broken, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert failed(read_table(out)) == {("ops and vjps", f"native:{isa}")}
     assert f"FAILED: ops and vjps, {broken.op.name}" in err
+
+
+@pytest.mark.usefixtures("golden_alone")
+@pytest.mark.parametrize(
+    ("backends", "checked", "said"),
+    [
+        (("native", "native:avx2", "numba", "reference"), ["native:avx2", "reference"], "numba is left to"),
+        (("native", "native:avx2", "reference"), ["native:avx2", "reference"], ""),
+        (
+            ("numba", "reference"),
+            ["numba", "reference"],
+            "no compiled kernels here: only numba and reference were checked",
+        ),
+        (("reference",), ["reference"], "no compiled kernels here: only reference was checked"),
+    ],
+    ids=["all", "no numba", "no kernels", "neither"],
+)
+def test_numba_is_checked_where_it_is_what_users_run(backends, checked, said, monkeypatch, capsys):
+    monkeypatch.setattr(rp, "backends", lambda: backends)
+    monkeypatch.setattr(rp, "backend", contextlib.nullcontext)
+    assert selftest.run() == 0
+    header, *lines, last = capsys.readouterr().out.splitlines()
+    assert header.split() == checked
+    assert f"on {len(checked)} backends" in last
+    remarks = lines[len(selftest.GOLDEN) + 1 :]
+    assert len(remarks) == bool(said)
+    assert all(remark.startswith(said) for remark in remarks)
 
 
 @pytest.mark.usefixtures("golden_alone")

@@ -23,6 +23,7 @@ import reparam as rp
 from . import demo, selftest
 from ._backends import native
 from ._settings import current_backend, get_num_threads
+from .selftest import report
 
 __all__ = ["main", "show_config"]
 
@@ -131,8 +132,8 @@ def _info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _selftest(_: argparse.Namespace) -> int:
-    return selftest.run()
+def _selftest(arguments: argparse.Namespace) -> int:
+    return report.run() if arguments.full else selftest.run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,7 +178,10 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info)
 
-    test = commands.add_parser("selftest", help="golden numbers on every backend and instruction set", **exact)
+    test = commands.add_parser("selftest", help="golden numbers on every instruction set, in seconds", **exact)
+    test.add_argument(
+        "--full", action="store_true", help="the accuracy of each op on every backend beside its limit, in minutes"
+    )
     test.set_defaults(run=_selftest)
     return parser
 
