@@ -40,14 +40,21 @@ OPS_WITH_SCALE = [(op, o.name) for op in OPS for o in op.inputs if o.name in SCA
 
 # ---- axes
 
+LACKING = {
+    "avx512": "needs a CPU with AVX-512",
+    "wide": "needs native:wide, compiled with SKBUILD_CMAKE_DEFINE=REPARAM_WIDE=ON",
+}
+
 
 def backend_axis():
     """Every backend; native by each ISA, and what a test machine may lack as a skip that says so."""
     names = ["reference", *(f"native:{isa}" for isa in _core.isas())]
     installed = "numba" in rp.backends()
     names.append("numba" if installed else pytest.param("numba", marks=pytest.mark.skip(reason="needs numba")))
-    if "native:avx512" not in names and "avx2" in LANE_BYTES and "wide" in _core.isas():
-        names.append(pytest.param("native:avx512", marks=pytest.mark.skip(reason="needs a CPU with AVX-512")))
+    if "avx2" in _core.isas():
+        for isa, reason in LACKING.items():
+            if isa not in _core.isas():
+                names.append(pytest.param(f"native:{isa}", marks=pytest.mark.skip(reason=reason)))
     return names
 
 

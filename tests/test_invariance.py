@@ -7,6 +7,7 @@ import pytest
 import reparam as rp
 from support import (
     ATTRIBUTES,
+    LACKING,
     OPS,
     OPS_WITH_VJP,
     as_tuple,
@@ -198,7 +199,7 @@ def test_threads_change_nothing(op, rng, backend, dtype):
 def test_lane_counts_change_nothing(op, rng, dtype):
     """`wide` runs avx2's instructions on twice the lanes."""
     if "native:wide" not in rp.backends():
-        pytest.skip("needs aarch64")
+        pytest.skip(LACKING["wide"])
     for d in sizes(op):
         for attributes in some_variants(op):
             inputs, cotangents = problem(op, rng, (BATCH,), d, dtype)

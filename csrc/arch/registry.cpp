@@ -8,12 +8,14 @@ namespace reparam {
 namespace avx2 {
 #include "../ops/table.inc"
 }
-namespace wide {
-#include "../ops/table.inc"
-}
 namespace avx512 {
 #include "../ops/table.inc"
 }
+#if defined(REPARAM_WIDE)
+namespace wide {
+#include "../ops/table.inc"
+}
+#endif
 #elif defined(__aarch64__)
 namespace neon {
 #include "../ops/table.inc"
@@ -42,16 +44,18 @@ const OpKernels* const avx2_ops[] = {
 #include "../ops/table.inc"
 };
 #undef REPARAM_ARCH
-#define REPARAM_ARCH wide
-const OpKernels* const wide_ops[] = {
-#include "../ops/table.inc"
-};
-#undef REPARAM_ARCH
 #define REPARAM_ARCH avx512
 const OpKernels* const avx512_ops[] = {
 #include "../ops/table.inc"
 };
 #undef REPARAM_ARCH
+#if defined(REPARAM_WIDE)
+#define REPARAM_ARCH wide
+const OpKernels* const wide_ops[] = {
+#include "../ops/table.inc"
+};
+#undef REPARAM_ARCH
+#endif
 #elif defined(__aarch64__)
 #define REPARAM_ARCH neon
 const OpKernels* const neon_ops[] = {
@@ -65,8 +69,10 @@ const Arch archs[] = {
     {"scalar", scalar_ops, always, true},
 #if defined(__x86_64__)
     {"avx2", avx2_ops, has_avx2, true},
-    {"wide", wide_ops, has_avx2, false},  // the lane counts of avx512 with AVX2 instructions
     {"avx512", avx512_ops, has_avx512, false},
+#if defined(REPARAM_WIDE)
+    {"wide", wide_ops, has_avx2, false},
+#endif
 #elif defined(__aarch64__)
     {"neon", neon_ops, always, true},
 #endif

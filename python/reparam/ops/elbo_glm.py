@@ -22,12 +22,13 @@ _ATTRIBUTES = {"estimator": ESTIMATORS, "family": FAMILIES}
 def log_likelihood(y, eta, family):
     """Log p(y | eta) without what depends on y alone, and its slope in eta."""
     if family == LOGISTIC:  # so that no digit is lost where the answer is nearly certain
-        small = np.exp(-np.abs(eta))
-        likely = eta > 0
+        likely = eta.real > 0
+        size = select(likely, eta, -eta)
+        small = np.exp(-size)
         miss = 1 - y
         unlikely_odds, likely_odds = small / (1 + small), 1 / (1 + small)
         slope = y * select(likely, unlikely_odds, likely_odds) - miss * select(likely, likely_odds, unlikely_odds)
-        return -(np.abs(eta) * select(likely, miss, y) + np.log1p(small)), slope
+        return -(size * select(likely, miss, y) + np.log1p(small)), slope
     if family == POISSON:
         rate = np.exp(eta)
         return y * eta - rate, y - rate
