@@ -278,6 +278,45 @@ def test_a_forked_child_computes_and_exits(how):
     run_with_pool(FORK + textwrap.dedent(FORKS[how]))
 
 
+def test_a_fork_in_a_signal_handler_leaves_a_child_that_says_so_and_computes():
+    """The chunks of the parent's workers are lost to it."""
+    run_with_pool("""
+        warnings.simplefilter("ignore", DeprecationWarning)
+        children = []
+        parent = os.getpid()
+        signal.signal(signal.SIGALRM, lambda *_: children.append(os.fork()))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try:
+            call_for_seconds()
+        except RuntimeError as error:
+            os._exit(0 if os.getpid() != parent and "forked" in str(error) and right() else 1)
+        assert os.getpid() == parent and (log_prob == log_prob[0]).all()
+        assert os.waitpid(children[0], 0)[1] == 0
+    """)
+
+
+def test_an_interrupt_is_heard_in_a_child_that_another_thread_forked():
+    run_with_pool("""
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        def fork_and_interrupt():
+            child = os.fork()
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                return
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            try:
+                call_for_seconds()
+                os._exit(1)
+            except KeyboardInterrupt:
+                os._exit(0 if log_prob[-1] == 1 else 2)
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(fork_and_interrupt).result()
+    """)
+
+
 MULTIPROCESSING = """
 import multiprocessing
 

@@ -50,8 +50,10 @@ OperandData read_draw(Call& call, const py::tuple& draw) {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kSignalInterval = std::chrono::milliseconds(50);
-unsigned long main_thread = 0;
+unsigned long main_thread = 0;  // in a forked child, the thread that forked
 thread_local Clock::time_point signals_due;
+
+void become_main_thread() { main_thread = PyThread_get_thread_ident(); }
 
 // Ctrl-C: Python's handlers run in its main thread, and their exception ends the call. No other thread may ask for the
 // interpreter here: it could be shutting down, and take the thread with it.
@@ -144,6 +146,7 @@ py::dict stats() {
 
 PYBIND11_MODULE(_core, m) {
   main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+  pthread_atfork(nullptr, nullptr, become_main_thread);
   call_before_chunks(check_signals);
   py::register_exception<bind::LayoutError>(m, "LayoutError");
   m.def("run", &run);

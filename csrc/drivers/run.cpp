@@ -40,21 +40,36 @@ class FloatEnvironment {
 #endif
 };
 
-// Scratch of one thread, kept between calls.
-char* thread_arena(int64_t bytes) {
+constexpr int64_t kKeptBytes = 4 << 20;
+
+// Scratch of one thread, kept between chunks and calls unless it is large.
+class Arena {
+ public:
+  explicit Arena(int64_t bytes) {
+    if (bytes <= size) return;
+    memory.reset();
+    size = 0;
+    memory.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64})));
+    size = bytes;
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    if (size <= kKeptBytes) return;
+    memory.reset();
+    size = 0;
+  }
+  char* data() const { return memory.get(); }
+
+ private:
   struct Free {
     void operator()(char* p) const { ::operator delete(p, std::align_val_t{64}); }
   };
-  thread_local std::unique_ptr<char, Free> arena;
-  thread_local int64_t size = 0;
-  if (bytes > size) {
-    arena.reset();
-    size = 0;
-    arena.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64})));
-    size = bytes;
-  }
-  return arena.get();
-}
+  static thread_local std::unique_ptr<char, Free> memory;
+  static thread_local int64_t size;
+};
+thread_local std::unique_ptr<char, Arena::Free> Arena::memory;
+thread_local int64_t Arena::size = 0;
 
 int64_t product(const int64_t* shape, int rank) {
   int64_t n = 1;
@@ -137,7 +152,8 @@ void map_events(const Plan& plan, const Call& call) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
     const int64_t begin = k * c.chunk, end = begin + c.chunk < c.events ? begin + c.chunk : c.events;
-    c.plan.kernel.run(c.call, begin, end, thread_arena(c.plan.arena), nullptr);
+    const Arena arena(c.plan.arena);
+    c.plan.kernel.run(c.call, begin, end, arena.data(), nullptr);
   };
   const int threads = plan.threads_for(context.events);
   context.chunk = plan.chunk_events(threads == 1 ? kSerialChunkNanoseconds : kChunkNanoseconds);
@@ -170,14 +186,14 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
   const auto body = [](void* data, int64_t k) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
-    char* arena = thread_arena(c.plan.arena);
+    const Arena arena(c.plan.arena);
     for (int64_t b = k * c.group; b < (k + 1) * c.group && b < c.count; ++b) {
       const int64_t block = c.first + b, begin = block % c.blocks * kBlockTerms;
       const int64_t end = begin + kBlockTerms < c.terms ? begin + kBlockTerms : c.terms;
       void* sums[kMaxOperands];
       for (int i = 0; i < c.plan.pass.count; ++i) sums[i] = c.partial + b * c.values + c.offset[i];
       const int64_t base = block / c.blocks * c.terms;
-      c.plan.kernel.run(c.call, base + begin, base + end, arena, sums);
+      c.plan.kernel.run(c.call, base + begin, base + end, arena.data(), sums);
     }
   };
   const auto finish = [&](int64_t event) {

@@ -8,7 +8,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
-#include <system_error>
+#include <stdexcept>
 #include <thread>
 
 namespace reparam {
@@ -42,7 +42,13 @@ struct Job {
 };
 
 thread_local bool inside_pool = false;  // in a worker, or a caller whose job runs
+std::atomic<int> forks{0};              // that lie between this process and the first one
 std::atomic<void (*)()> on_chunk{nullptr};
+
+struct InsidePool {
+  InsidePool() { inside_pool = true; }
+  ~InsidePool() { inside_pool = false; }
+};
 
 // Signals are the program's: its own threads handle them, or wait for them.
 void block_signals() {
@@ -57,6 +63,7 @@ class Pool {
   std::mutex owner;  // held by the one caller whose job runs
 
   void run(Job& job, int threads) {
+    const int forks_before = forks;
     std::unique_lock lock(mutex_);
     while (workers_ < threads - 1 && start_worker()) ++workers_;
     job_ = &job;
@@ -66,6 +73,9 @@ class Pool {
     lock.unlock();
     wake_.notify_all();
     job.work(on_chunk);
+    // The hook runs signal handlers, and one may fork. Here in the child no worker is left to end its chunk.
+    if (forks != forks_before)
+      throw std::runtime_error("a signal handler forked inside this call: in the child its result is incomplete");
     lock.lock();
     job_ = nullptr;  // a worker that wakes only now finds nothing to do
     done_.wait(lock, [this] { return running_ == 0; });
@@ -83,7 +93,7 @@ class Pool {
   bool start_worker() try {
     std::thread([this, number = workers_] { park(number); }).detach();
     return true;
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // system_error or bad_alloc
     return false;
   }
 
@@ -118,6 +128,7 @@ std::atomic<Pool*> pool{nullptr};
 void forget_pool() {
   pool.store(nullptr);
   inside_pool = false;
+  ++forks;
 }
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
 
@@ -139,10 +150,9 @@ void parallel_for(int64_t chunks, int threads, void (*body)(void*, int64_t), voi
     job.work(inside_pool ? nullptr : on_chunk.load());
   } else {
     Pool& shared = the_pool();
-    inside_pool = true;  // without the pool too: it may be free by the time that a chunk calls
+    const InsidePool inside;  // without the pool too: it may be free by the time that a chunk calls
     if (std::unique_lock owner(shared.owner, std::try_to_lock); owner.owns_lock()) shared.run(job, threads);
     else job.work(on_chunk);
-    inside_pool = false;
   }
   if (job.error) std::rethrow_exception(job.error);
 }

@@ -44,14 +44,13 @@ struct vector_from_tril {
                              Tril<V> ct_scale_tril) {                                 // input cotangents
     const V bad = poison<V>(d, attribute, scale_tril);
     for (int64_t i = 0; i < d; ++i) {
-      const V scale = scale_tril(i, i), inverse = constant<V>(1) / (attribute[2] != 0 ? scale : constant<V>(1));
-      V along = constant<V>(0);
+      const V scale = scale_tril(i, i), factor = attribute[2] != 0 ? scale : constant<V>(1);
+      V ct = ct_vector(i, i) * entry_slope_of(attribute, above_floor(attribute, scale));
       for (int64_t j = 0; j < i; ++j) {
-        ct_scale_tril(i, j) = mul_add(ct_vector(i, j), inverse, bad);
-        along = mul_add(ct_scale_tril(i, j), scale_tril(i, j), along);
+        ct_scale_tril(i, j) = ct_vector(i, j) / factor + bad;
+        if (attribute[2] != 0) ct = ct - ct_scale_tril(i, j) * scale_tril(i, j) / scale;
       }
-      const V direct = ct_vector(i, i) * entry_slope_of(attribute, above_floor(attribute, scale));
-      ct_scale_tril(i, i) = (attribute[2] != 0 ? mul_add(-along, inverse, direct) : direct) + bad;
+      ct_scale_tril(i, i) = ct + bad;
     }
   }
 };
