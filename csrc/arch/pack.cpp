@@ -12,11 +12,11 @@ void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_
               int64_t readable) {
   load_run_loop(to, data, at, same_event, n, stride, readable);
 }
-void store_run(float* data, const int64_t* at, int count, const FloatLanes* from, int64_t n, int64_t stride) {
-  store_run_loop(data, at, count, from, n, stride);
+void store_run(float* data, const int64_t* at, const FloatLanes* from, int64_t n, int64_t stride) {
+  store_run_loop(data, at, from, n, stride);
 }
-void store_run(double* data, const int64_t* at, int count, const DoubleLanes* from, int64_t n, int64_t stride) {
-  store_run_loop(data, at, count, from, n, stride);
+void store_run(double* data, const int64_t* at, const DoubleLanes* from, int64_t n, int64_t stride) {
+  store_run_loop(data, at, from, n, stride);
 }
 void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at, bool same_event,
                 int64_t d, const int64_t* stride) {
@@ -26,13 +26,13 @@ void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, co
                 int64_t d, const int64_t* stride) {
   load_lower_loop(to, dense, data, at, same_event, d, stride);
 }
-void store_lower(float* data, const int64_t* at, int count, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
+void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
                  const int64_t* stride, bool symmetric) {
-  store_lower_loop(data, at, count, dense, from, d, stride, symmetric);
+  store_lower_loop(data, at, dense, from, d, stride, symmetric);
 }
-void store_lower(double* data, const int64_t* at, int count, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
+void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
                  const int64_t* stride, bool symmetric) {
-  store_lower_loop(data, at, count, dense, from, d, stride, symmetric);
+  store_lower_loop(data, at, dense, from, d, stride, symmetric);
 }
 const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
                            FloatLanes* buffer) {

@@ -15,5 +15,5 @@
 #define REPARAM_UNROLL _Pragma("unroll")
 #else
 #define REPARAM_HD inline __attribute__((always_inline))
-#define REPARAM_UNROLL
+#define REPARAM_UNROLL _Pragma("GCC unroll 8")
 #endif

@@ -218,6 +218,31 @@ REPARAM_HD typename VectorOf<T, W>::type multiply_add(typename VectorOf<T, W>::t
 #endif
 }
 
+template <class T, int W>
+REPARAM_HD bool any(typename Mask<T, W>::Raw x) {
+  constexpr size_t bytes = sizeof x;
+  if constexpr (bytes > kHardwareBytes) {
+    using Half = typename SignedOf<T>::type;
+    const auto h = split<Half, W>(x);
+    return any<T, W / 2>(h.low | h.high);
+  }
+#if defined(__AVX512F__)
+  else if constexpr (bytes == 64)
+    return _mm512_test_epi64_mask((__m512i)x, (__m512i)x) != 0;
+#endif
+#if defined(__AVX2__)
+  else if constexpr (bytes == 32) return !_mm256_testz_si256((__m256i)x, (__m256i)x);
+#endif
+#if defined(__aarch64__)
+  else if constexpr (bytes == 16) return vmaxvq_u32((uint32x4_t)x) != 0;
+#endif
+  else {
+    bool found = false;
+    for (int i = 0; i < W; ++i) found = found || x[i];
+    return found;
+  }
+}
+
 // The 64-bit products of the low words of a with the word b; the high words of a are ignored.
 template <int W>
 REPARAM_HD typename VectorOf<uint64_t, W>::type multiply_low_words(typename VectorOf<uint64_t, W>::type a, uint32_t b) {
@@ -289,6 +314,13 @@ REPARAM_HD Lanes<T, W / 2> high_half(Lanes<T, W> x) {
 template <class T, int W>
 REPARAM_HD Lanes<T, 2 * W> join(Lanes<T, W> low, Lanes<T, W> high) {
   return raw::join<T, 2 * W>({low.raw, high.raw});
+}
+
+// Whether the condition holds in some lane.
+REPARAM_HD bool any(bool condition) { return condition; }
+template <class T, int W>
+REPARAM_HD bool any(Mask<T, W> condition) {
+  return raw::any<T, W>(condition.raw);
 }
 
 // The low words of 64-bit lanes.

@@ -59,24 +59,72 @@ REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
   return sum;
 }
 
-// x <- L^-1 x. Column by column: the updates of one column are independent of each other.
+// sums[r] <- sums[r] - sum_{k < n} l(i + r, k) x[k]: R rows at a time, so that their chains of sums overlap and each x
+// is loaded once for all of them.
+template <int R, class V>
+REPARAM_HD void subtract_rows(V* sums, Tril<const V> l, int64_t i, int64_t n, const V* x) {
+  const V* rows[R];
+  REPARAM_UNROLL
+  for (int r = 0; r < R; ++r) rows[r] = l.row(i + r);
+  for (int64_t k = 0; k < n; ++k) {
+    const V minus = -x[k];
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) sums[r] = mul_add(rows[r][k], minus, sums[r]);
+  }
+}
+
+// x <- L^-1 x, R rows from row i on, where x[0..i) is done.
+template <int R, class V>
+REPARAM_HD void solve_rows(Tril<const V> l, int64_t i, Vec<V> x) {
+  V sums[R];
+  REPARAM_UNROLL
+  for (int r = 0; r < R; ++r) sums[r] = x[i + r];
+  subtract_rows<R>(sums, l, i, i, x.first);
+  REPARAM_UNROLL
+  for (int r = 0; r < R; ++r) {
+    REPARAM_UNROLL
+    for (int k = 0; k < r; ++k) sums[r] = mul_add(l(i + r, i + k), -sums[k], sums[r]);
+    sums[r] = sums[r] / l(i + r, i + r);
+    x[i + r] = sums[r];
+  }
+}
+
+// x <- L^-1 x.
 template <class V>
 REPARAM_HD void solve_lower(int64_t d, Tril<const V> l, Vec<V> x) {
-  for (int64_t k = 0; k < d; ++k) {
-    x[k] = x[k] / l(k, k);
-    const V minus = -x[k];
-    for (int64_t i = k + 1; i < d; ++i) x[i] = mul_add(l(i, k), minus, x[i]);
+  int64_t i = 0;
+  for (; i + 4 <= d; i += 4) solve_rows<4>(l, i, x);
+  for (; i < d; ++i) solve_rows<1>(l, i, x);
+}
+
+// x <- L^-T x, R rows from row i on, where x[i + R..) is done and taken off the rows above.
+template <int R, class V>
+REPARAM_HD void solve_rows_transposed(Tril<const V> l, int64_t i, Vec<V> x) {
+  V minus[R];
+  const V* rows[R];
+  REPARAM_UNROLL
+  for (int r = R - 1; r >= 0; --r) {
+    V sum = x[i + r];
+    REPARAM_UNROLL
+    for (int k = R - 1; k > r; --k) sum = mul_add(l(i + k, i + r), minus[k], sum);
+    x[i + r] = sum / l(i + r, i + r);
+    minus[r] = -x[i + r];
+    rows[r] = l.row(i + r);
+  }
+  for (int64_t k = 0; k < i; ++k) {
+    V sum = x[k];
+    REPARAM_UNROLL
+    for (int r = R - 1; r >= 0; --r) sum = mul_add(rows[r][k], minus[r], sum);
+    x[k] = sum;
   }
 }
 
 // x <- L^-T x.
 template <class V>
 REPARAM_HD void solve_lower_transposed(int64_t d, Tril<const V> l, Vec<V> x) {
-  for (int64_t i = d - 1; i >= 0; --i) {
-    x[i] = x[i] / l(i, i);
-    const V minus = -x[i];
-    for (int64_t k = 0; k < i; ++k) x[k] = mul_add(l(i, k), minus, x[k]);
-  }
+  int64_t i = d;
+  for (; i >= 4; i -= 4) solve_rows_transposed<4>(l, i - 4, x);
+  for (; i >= 1; --i) solve_rows_transposed<1>(l, i - 1, x);
 }
 
 // y <- L x + y. Row by row, four rows at a time so that their chains of sums overlap.

@@ -6,12 +6,14 @@
 
 namespace reparam::REPARAM_ARCH {
 
+inline constexpr int64_t kNotLoaded = INT64_MIN;  // no offset; -1 is one, of a view that runs backwards
+
 // Where the lanes of the current pack stand: event `lane` of operand `i` begins at `at[i][lane]`.
 template <int kCount, int W>
 struct Position {
   int64_t index[kMaxRank];
   int64_t at[kCount][W];
-  int64_t loaded[kCount];  // where a broadcast operand was loaded from, -1 where it must be loaded again
+  int64_t loaded[kCount];  // where a broadcast operand was loaded from, or kNotLoaded
   int count;               // lanes in use
   bool one_row;            // all lanes in one innermost row
 };
@@ -47,7 +49,7 @@ struct Pack {
     for (int i = 0; i < kCount; ++i) {
       const Kind kind = pass.operand[i].kind;
       const int64_t d = call.extent[pass.operand[i].symbol[0] < 0 ? 0 : pass.operand[i].symbol[0]];
-      const int64_t values = d < W ? d * d : d;
+      const int64_t values = d < 4 ? d * d : d;  // a row, or a matrix narrower than a block
       if ((kind == Kind::tril || kind == Kind::symmetric) && values > most) most = values;
     }
     return most;
@@ -78,7 +80,7 @@ struct Pack {
       position.index[k] = event % call.shape[k];
       event /= call.shape[k];
     }
-    for (int i = 0; i < kCount; ++i) position.loaded[i] = -1;
+    for (int i = 0; i < kCount; ++i) position.loaded[i] = kNotLoaded;
   }
 
   REPARAM_HD void advance(int64_t by) {
@@ -156,7 +158,7 @@ struct Pack {
       auto* to = reinterpret_cast<Value<I>*>(buffer[I]);
       const auto* data = reinterpret_cast<const Element<I>*>(operand.data);
       if (same_event && position.loaded[I] == at[0]) return;
-      position.loaded[I] = same_event ? at[0] : -1;
+      position.loaded[I] = same_event ? at[0] : kNotLoaded;
       if constexpr (spec.drawable)
         if (operand.drawn) {
           draw_row(draw_key(call), stream, 0, spec.kind == Kind::scalar ? 1 : call.extent[spec.symbol[0]], to);
@@ -194,14 +196,14 @@ struct Pack {
           __builtin_memcpy(data + at[0], from, sizeof(Value<I>));
           return;
         }
-      scatter(data, at, position.count, *from);
+      scatter(data, at, *from);
     } else if constexpr (spec.kind == Kind::vector || spec.kind == Kind::packed) {
       const int64_t n = packed_values(spec, call.extent);
-      store_run(data, at, position.count, from, n, operand.event_stride[0]);
+      store_run(data, at, from, n, operand.event_stride[0]);
     } else if (operand.packed) {
-      store_run(data, at, position.count, from, packed_values(spec, call.extent), operand.event_stride[0]);
+      store_run(data, at, from, packed_values(spec, call.extent), operand.event_stride[0]);
     } else {
-      store_lower(data, at, position.count, dense, Tril<V>{from}, call.extent[spec.symbol[0]], operand.event_stride,
+      store_lower(data, at, dense, Tril<V>{from}, call.extent[spec.symbol[0]], operand.event_stride,
                   spec.kind == Kind::symmetric);
     }
   }

@@ -105,13 +105,17 @@ struct Elementwise {
   int64_t step[kCount];
   V value[kCount];
 
+  static REPARAM_HD void place(int64_t* lanes, int64_t step, int64_t at, int count) {
+    for (int lane = 0; lane < W; ++lane) lanes[lane] = step * (at + (lane < count ? lane : count - 1));
+  }
+
   template <int I>
   REPARAM_HD void load(int64_t at, int count) {
     if constexpr (!OpTraits<Op>::pass(kVjp).reads[I]) return;
     if constexpr (OpTraits<Op>::pass(kVjp).operand[I].drawable)
       if (call.operand[I].drawn) {
         int64_t lanes[W];
-        for (int lane = 0; lane < W; ++lane) lanes[lane] = step[I] * (at + (lane < count ? lane : count - 1));
+        place(lanes, step[I], at, count);
         V block[row_buffer_values(1)];
         const auto* streams = reinterpret_cast<const uint64_t*>(data[I]);
         draw_row(draw_key(call), gather<LanesWith<V, uint64_t>>(streams, lanes), 0, 1, block);
@@ -124,7 +128,7 @@ struct Elementwise {
       value[I] = V(*data[I]);
     } else {
       int64_t lanes[W];
-      for (int lane = 0; lane < W; ++lane) lanes[lane] = step[I] * (at + (lane < count ? lane : count - 1));
+      place(lanes, step[I], at, count);
       value[I] = gather<V>(data[I], lanes);
     }
   }
@@ -137,8 +141,8 @@ struct Elementwise {
       __builtin_memcpy(data[I] + at, &value[I], sizeof(V));
     } else {
       int64_t lanes[W];
-      for (int lane = 0; lane < W; ++lane) lanes[lane] = step[I] * (at + lane);
-      scatter(data[I], lanes, count, value[I]);
+      place(lanes, step[I], at, count);
+      scatter(data[I], lanes, value[I]);
     }
   }
 

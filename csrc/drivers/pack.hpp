@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Packing: events as they lie in memory <-> one event per lane. The only place where data crosses lanes.
-// `at[lane]` is where each lane's event begins, in elements.
+// `at[lane]` is where each lane's event begins, in elements. In the last pack of a range the lanes past its end repeat
+// the last event: they load, compute and store the same values in the same place.
 #pragma once
 #include "../core/lanes.hpp"
 #include "../core/rows.hpp"
@@ -28,29 +29,53 @@ struct SelectType<false, A, B> {
   using type = B;
 };
 
-// Swaps bit H of the row number with bit H of the lane number in a pair of rows.
-template <int H, class T, int W, int... I>
-REPARAM_HD void exchange(Lanes<T, W>& a, Lanes<T, W>& b, Indices<I...>) {
-  const auto low = __builtin_shufflevector(a.raw, b.raw, ((I & H) ? I - H + W : I)...);
-  const auto high = __builtin_shufflevector(a.raw, b.raw, ((I & H) ? I + W : I + H)...);
-  a.raw = low;
-  b.raw = high;
+// A block is as many columns as 16 bytes hold, 4 floats or 2 doubles, of each lane's event: small enough that a lower
+// triangle is few whole blocks, and its transpose takes two stages of shuffles inside 16 bytes (or one), the cheap
+// ones. Row r of a block holds the columns of lanes r, r + K, r + 2 K ..., one after the other in K = kBlock<V> values.
+template <class V>
+constexpr int kBlock =
+    LaneTraits<V>::width < int{16 / sizeof(ElementOf<V>)} ? LaneTraits<V>::width : int{16 / sizeof(ElementOf<V>)};
+
+template <class T, int W, int... I>
+REPARAM_HD Lanes<T, 2 * W> concatenate(Lanes<T, W> low, Lanes<T, W> high, Indices<I...>) {
+  return __builtin_shufflevector(low.raw, high.raw, I...);
 }
 
-template <int H, class T, int W>
-REPARAM_HD void transpose_stages(Lanes<T, W>* rows) {
-  if constexpr (H > 0) {
-#pragma GCC unroll 16
-    for (int i = 0; i < W; ++i)
-      if (!(i & H)) exchange<H>(rows[i], rows[i + H], indices<W>{});
-    transpose_stages<H / 2>(rows);
-  }
+template <int kFirst, class T, int W, int... I>
+REPARAM_HD Lanes<T, W / 2> half(Lanes<T, W> x, Indices<I...>) {
+  return __builtin_shufflevector(x.raw, x.raw, (kFirst + I)...);
 }
 
-// W x W transpose in registers.
+// Units of kUnit values, from a and b in turn: those of the low half, or of the high half, of every 16 bytes.
+template <int kUnit, bool kHigh, class T, int W, int... I>
+REPARAM_HD Lanes<T, W> interleave(Lanes<T, W> a, Lanes<T, W> b, Indices<I...>) {
+  constexpr int K = kBlock<Lanes<T, W>>;
+  return __builtin_shufflevector(
+      a.raw, b.raw,
+      ((I % K / kUnit & 1 ? W : 0) + I / K * K + (kHigh ? K / 2 : 0) + I % K / kUnit / 2 * kUnit + I % kUnit)...);
+}
+
+// K rows of a block <-> K columns of W lanes; its own inverse.
 template <class T, int W>
 REPARAM_HD void transpose(Lanes<T, W>* rows) {
-  transpose_stages<W / 2>(rows);
+  using V = Lanes<T, W>;
+  constexpr int K = kBlock<V>;
+  constexpr indices<W> all;
+  if constexpr (wider_than_hardware<V>) {
+    Lanes<T, W / 2> low[K], high[K];
+    for (int r = 0; r < K; ++r) low[r] = low_half(rows[r]), high[r] = high_half(rows[r]);
+    transpose(low), transpose(high);
+    for (int r = 0; r < K; ++r) rows[r] = join(low[r], high[r]);
+  } else if constexpr (K == 2) {
+    const V a = rows[0], b = rows[1];
+    rows[0] = interleave<1, false>(a, b, all), rows[1] = interleave<1, true>(a, b, all);
+  } else {
+    static_assert(K == 4);
+    const V a = interleave<1, false>(rows[0], rows[1], all), b = interleave<1, true>(rows[0], rows[1], all);
+    const V c = interleave<1, false>(rows[2], rows[3], all), d = interleave<1, true>(rows[2], rows[3], all);
+    rows[0] = interleave<2, false>(a, c, all), rows[1] = interleave<2, true>(a, c, all);
+    rows[2] = interleave<2, false>(b, d, all), rows[3] = interleave<2, true>(b, d, all);
+  }
 }
 
 template <class V, class T>
@@ -72,45 +97,65 @@ REPARAM_HD V gather(const T* data, const int64_t* at) {
 }
 
 template <class V, class T>
-REPARAM_HD void scatter(T* data, const int64_t* at, int count, V v) {
+REPARAM_HD void scatter(T* data, const int64_t* at, V v) {
   if constexpr (LaneTraits<V>::width == 1) {
     data[at[0]] = static_cast<T>(v);
   } else {
-    for (int lane = 0; lane < count; ++lane) data[at[lane]] = static_cast<T>(v[lane]);
+    for (int lane = 0; lane < LaneTraits<V>::width; ++lane) data[at[lane]] = static_cast<T>(v[lane]);
   }
 }
 
-// W elements of each lane's event <-> W values, by a transpose.
+// Row r of a block from events at[r], at[r + K] ...; `at` stands at lane r.
+template <class V, class T>
+REPARAM_HD V load_row(const T* data, const int64_t* at) {
+  constexpr int W = LaneTraits<V>::width;
+  if constexpr (W == kBlock<V>) {
+    return load_unaligned<V>(data + at[0]);
+  } else {
+    using Half = Lanes<ElementOf<V>, W / 2>;
+    const Half low = load_row<Half>(data, at), high = load_row<Half>(data, at + W / 2);
+    if constexpr (wider_than_hardware<V>) return join(low, high);
+    else return concatenate(low, high, indices<W>{});
+  }
+}
+
+// K columns of each lane's event to K values.
 template <class V, class T>
 REPARAM_HD void load_block(V* to, const T* data, const int64_t* at) {
-  constexpr int W = LaneTraits<V>::width;
-  V block[W];
-#pragma GCC unroll 16
-  for (int lane = 0; lane < W; ++lane) block[lane] = load_unaligned<V>(data + at[lane]);
-  transpose(block);
-#pragma GCC unroll 16
-  for (int k = 0; k < W; ++k) to[k] = block[k];
+  constexpr int K = kBlock<V>;
+  V rows[K];
+#pragma GCC unroll 4
+  for (int r = 0; r < K; ++r) rows[r] = load_row<V>(data, at + r);
+  transpose(rows);
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) to[k] = rows[k];
 }
 
+// The reverse of load_row.
 template <class V, class T>
-REPARAM_HD void store_rows(T* data, const int64_t* at, int count, const V* row) {  // row[lane] to each lane's event
+REPARAM_HD void store_row(T* data, const int64_t* at, V row) {
   constexpr int W = LaneTraits<V>::width;
-  if (count == W) {
-#pragma GCC unroll 16
-    for (int lane = 0; lane < W; ++lane) __builtin_memcpy(data + at[lane], &row[lane], sizeof(V));
+  if constexpr (W == kBlock<V>) {
+    __builtin_memcpy(data + at[0], &row, sizeof row);
+  } else if constexpr (wider_than_hardware<V>) {
+    store_row(data, at, low_half(row));
+    store_row(data, at + W / 2, high_half(row));
   } else {
-    for (int lane = 0; lane < count; ++lane) __builtin_memcpy(data + at[lane], &row[lane], sizeof(V));
+    store_row(data, at, half<0>(row, indices<W / 2>{}));
+    store_row(data, at + W / 2, half<W / 2>(row, indices<W / 2>{}));
   }
 }
 
+// K columns of W lanes to each lane's event.
 template <class V, class T>
-REPARAM_HD void store_block(T* data, const int64_t* at, int count, const V* from) {
-  constexpr int W = LaneTraits<V>::width;
-  V block[W];
-#pragma GCC unroll 16
-  for (int k = 0; k < W; ++k) block[k] = from[k];
-  transpose(block);
-  store_rows(data, at, count, block);
+REPARAM_HD void store_block(T* data, const int64_t* at, const V* from) {
+  constexpr int K = kBlock<V>;
+  V rows[K];
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) rows[k] = from[k];
+  transpose(rows);
+#pragma GCC unroll 4
+  for (int r = 0; r < K; ++r) store_row(data, at + r, rows[r]);
 }
 
 // Packs elements 0..n-1 (spaced by `stride`) of each lane's event into to[0..n). `readable` >= n elements of the event
@@ -125,13 +170,14 @@ REPARAM_HD void load_run_loop(V* to, const T* data, const int64_t* at, bool same
     return;
   }
   if constexpr (W > 1) {
-    if (stride == 1 && readable >= W) {
-      for (int64_t j = 0; j < n; j += W) {
-        const int64_t first = j + W <= readable ? j : readable - W;
-        if (first + W <= n) {
+    constexpr int K = kBlock<V>;
+    if (stride == 1 && readable >= K) {
+      for (int64_t j = 0; j < n; j += K) {
+        const int64_t first = j + K <= readable ? j : readable - K;
+        if (first + K <= n) {
           load_block(to + first, data + first, at);
         } else {
-          V block[W];
+          V block[K];
           load_block(block, data + first, at);
           for (int k = 0; first + k < n; ++k) to[first + k] = block[k];
         }
@@ -142,20 +188,21 @@ REPARAM_HD void load_run_loop(V* to, const T* data, const int64_t* at, bool same
   }
 }
 
-// The reverse for the first `count` lanes.
+// The reverse.
 template <class V, class T>
-REPARAM_HD void store_run_loop(T* data, const int64_t* at, int count, const V* from, int64_t n, int64_t stride) {
+REPARAM_HD void store_run_loop(T* data, const int64_t* at, const V* from, int64_t n, int64_t stride) {
   constexpr int W = LaneTraits<V>::width;
   if constexpr (W > 1 && sizeof(T) == sizeof(ElementOf<V>)) {
-    if (stride == 1 && n >= W) {
-      for (int64_t j = 0; j < n; j += W) {
-        const int64_t first = j + W <= n ? j : n - W;
-        store_block(data + first, at, count, from + first);
+    constexpr int K = kBlock<V>;
+    if (stride == 1 && n >= K) {
+      for (int64_t j = 0; j < n; j += K) {
+        const int64_t first = j + K <= n ? j : n - K;
+        store_block(data + first, at, from + first);
       }
       return;
     }
   }
-  for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, count, from[j]);
+  for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, from[j]);
 }
 
 // The loops for the lanes of this arch are functions, compiled once (arch/pack.cpp): a call for each operand and pack
@@ -167,39 +214,39 @@ void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_ev
               int64_t readable);
 void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
               int64_t readable);
-void store_run(float* data, const int64_t* at, int count, const FloatLanes* from, int64_t n, int64_t stride);
-void store_run(double* data, const int64_t* at, int count, const DoubleLanes* from, int64_t n, int64_t stride);
+void store_run(float* data, const int64_t* at, const FloatLanes* from, int64_t n, int64_t stride);
+void store_run(double* data, const int64_t* at, const DoubleLanes* from, int64_t n, int64_t stride);
 const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
                            FloatLanes* buffer);
 const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row, int64_t n,
                             DoubleLanes* buffer);
 template <class W>  // raw words, of one op
-REPARAM_HD void store_run(uint32_t* data, const int64_t* at, int count, const W* from, int64_t n, int64_t stride) {
-  store_run_loop(data, at, count, from, n, stride);
+REPARAM_HD void store_run(uint32_t* data, const int64_t* at, const W* from, int64_t n, int64_t stride) {
+  store_run_loop(data, at, from, n, stride);
 }
 
-// Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a vector
+// Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a block
 // is loaded as one run of d * d elements where its entries lie together.
 template <class V, class T>
 REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, int64_t d,
                                 const int64_t* stride) {
-  constexpr int W = LaneTraits<V>::width;
-  const bool contiguous = stride[1] == 1 && stride[0] == d;
-  if (W > 1 && d < W && contiguous && !same_event) {
+  constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
+  if (W > 1 && d < K && stride[1] == 1 && stride[0] == d && !same_event) {
     load_run(dense, data, at, false, d * d, 1, d * d);
     for (int64_t i = 0; i < d; ++i)
       for (int64_t j = 0; j <= i; ++j) to(i, j) = dense[i * d + j];
     return;
   }
   if constexpr (W > 1) {
-    if (stride[1] == 1 && d >= W && !same_event) {
-      // A whole block each: what it writes past the diagonal lies inside the triangle and is written over by later
-      // rows.
-      for (int64_t i = 0; i < d; ++i)
-        for (int64_t j = 0; j <= i; j += W) {
-          const int64_t first = j + W <= d ? j : d - W;
-          load_block(to.row(i) + first, data + i * stride[0] + first, at);
-        }
+    if (stride[1] == 1 && d >= K && !same_event) {
+      // Whole blocks: what one writes past the diagonal lies inside the triangle and is written over by later rows.
+      for (int64_t i = 0; i < d; ++i) {
+        const T* row = data + i * stride[0];
+        V* packed = to.row(i);
+        int64_t j = 0;
+        for (; j <= i && j + K <= d; j += K) load_block(packed + j, row + j, at);
+        if (j <= i) load_block(packed + d - K, row + d - K, at);
+      }
       return;
     }
   }
@@ -207,52 +254,52 @@ REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64
 }
 
 // Packed rows to a dense matrix [d, d]: zeros above the diagonal, or mirrored where `symmetric`. `dense` is a buffer
-// of one row, or of the whole matrix when d < W.
+// of one row, or of the whole matrix where it is narrower than a block.
 template <class V, class T>
-REPARAM_HD void store_lower_loop(T* data, const int64_t* at, int count, V* dense, Tril<V> from, int64_t d,
-                                 const int64_t* stride, bool symmetric) {
-  constexpr int W = LaneTraits<V>::width;
+REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> from, int64_t d, const int64_t* stride,
+                                 bool symmetric) {
+  constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
   const V zero = V(ElementOf<V>(0));
   if constexpr (W > 1) {
-    if (stride[1] == 1 && d >= W) {
-      V zeros[W];
-      for (int k = 0; k < W; ++k) zeros[k] = zero;
-      for (int64_t i = 0; i < d; ++i)
-        for (int64_t j = 0; j < d; j += W) {
-          const int64_t first = j + W <= d ? j : d - W,
-                        below = i + 1 - first;  // entries of the block up to the diagonal
-          T* to = data + i * stride[0] + first;
-          if (below >= W) {
-            store_block(to, at, count, from.row(i) + first);
-          } else if (below <= 0 && !symmetric) {
-            store_rows(to, at, count, zeros);
-          } else {
-            V block[W];
-            for (int64_t k = 0; k < W; ++k)
-              block[k] = k < below ? from(i, first + k) : symmetric ? from(first + k, i) : zero;
-            store_block(to, at, count, block);
+    if (stride[1] == 1 && d >= K && !symmetric) {
+      for (int64_t i = 0; i < d; ++i) {
+        T* row = data + i * stride[0];
+        const V* packed = from.row(i);
+        for (int64_t j = 0; j < d; j += K) {
+          const int64_t first = j + K <= d ? j : d - K, below = i + 1 - first;  // columns up to the diagonal
+          if (below >= K) {
+            store_block(row + first, at, packed + first);
+          } else if (below <= 0) {
+#pragma GCC unroll 4
+            for (int r = 0; r < K; ++r) store_row(row + first, at + r, zero);
+          } else {  // across the diagonal; what is read past it lies inside the triangle
+            V block[K];
+#pragma GCC unroll 4
+            for (int k = 0; k < K; ++k) block[k] = k == 0 || k < below ? packed[first + k] : zero;
+            store_block(row + first, at, block);
           }
         }
+      }
       return;
     }
   }
-  const bool whole = W > 1 && d < W && stride[1] == 1 && stride[0] == d;
+  const bool whole = W > 1 && d < K && stride[1] == 1 && stride[0] == d;
   for (int64_t i = 0; i < d; ++i) {
     V* row = whole ? dense + i * d : dense;
     for (int64_t j = 0; j <= i; ++j) row[j] = from(i, j);
     for (int64_t j = i + 1; j < d; ++j) row[j] = symmetric ? from(j, i) : zero;
-    if (!whole) store_run(data + i * stride[0], at, count, row, d, stride[1]);
+    if (!whole) store_run(data + i * stride[0], at, row, d, stride[1]);
   }
-  if (whole) store_run(data, at, count, dense, d * d, 1);
+  if (whole) store_run(data, at, dense, d * d, 1);
 }
 
 void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at, bool same_event,
                 int64_t d, const int64_t* stride);
 void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at, bool same_event,
                 int64_t d, const int64_t* stride);
-void store_lower(float* data, const int64_t* at, int count, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
+void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
                  const int64_t* stride, bool symmetric);
-void store_lower(double* data, const int64_t* at, int count, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
+void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
                  const int64_t* stride, bool symmetric);
 
 }  // namespace reparam::REPARAM_ARCH

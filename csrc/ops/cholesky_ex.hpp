@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A = L L^T, L lower with positive diagonal. Reads the lower triangle of A only.
-// Left-looking by columns: L_ij = (A_ij - sum_{k<j} L_ik L_jk) / L_jj, four rows at a time, one reciprocal per pivot.
+// Left-looking: L_ij = (A_ij - sum_{k<j} L_ik L_jk) / L_jj, two columns and four rows at a time, one reciprocal per
+// pivot; no order of summation depends on the tile.
 // info: 0, or the 1-based first leading minor whose pivot is not > 0 or not finite; L is then NaN in that event.
 // Cost d^3/3 flops, d^2/2 + d^2 elements moved. Residual |L L^T - A|_1 <= 3 d u |A|_1.
 // vjp (I. Murray, arXiv 1602.07527, the unblocked sweep), from L: A_bar = (S + S^T)/2, S = L^-T Phi(L^T L_bar) L^-1,
@@ -15,43 +16,106 @@ struct cholesky_ex {
   static constexpr bool vjp_from_outputs = true;
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * n[0] * (n[0] / 3.0 + 2); }
 
+  // Columns j..j+C of L for rows i..i+R: R x C sums in registers, R + C loads for R C multiply-adds.
+  template <int R, int C, class V>
+  REPARAM_HD static void tile(Tril<const V> a, Tril<V> l, int64_t i, int64_t j, const V* inverse) {
+    V sum[R][C];
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) REPARAM_UNROLL
+    for (int c = 0; c < C; ++c) sum[r][c] = a(i + r, j + c);
+    subtract_products<R, C>(sum, l, i, j);
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) REPARAM_UNROLL
+    for (int c = 0; c < C; ++c) {
+      REPARAM_UNROLL
+      for (int k = 0; k < c; ++k) sum[r][c] = mul_add(sum[r][k], -l(j + c, j + k), sum[r][c]);
+      sum[r][c] = sum[r][c] * inverse[c];
+      l(i + r, j + c) = sum[r][c];
+    }
+  }
+
+  template <int R, int C, class V>
+  REPARAM_HD static void subtract_products(V (&sum)[R][C], Tril<V> l, int64_t i, int64_t j) {
+    const V *row[R], *column[C];
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) row[r] = l.row(i + r);
+    REPARAM_UNROLL
+    for (int c = 0; c < C; ++c) column[c] = l.row(j + c);
+    for (int64_t k = 0; k < j; ++k) {
+      V minus[C];
+      REPARAM_UNROLL
+      for (int c = 0; c < C; ++c) minus[c] = -column[c][k];
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) REPARAM_UNROLL
+      for (int c = 0; c < C; ++c) sum[r][c] = mul_add(row[r][k], minus[c], sum[r][c]);
+    }
+  }
+
+  // Columns j..j+C: their triangle on the diagonal first, then the rows below it.
+  template <int C, class V>
+  REPARAM_HD static void panel(int64_t d, Tril<const V> a, Tril<V> l, int64_t j, V& first_bad) {
+    const V zero = constant<V>(0);
+    V sum[C][C], inverse[C];
+    REPARAM_UNROLL
+    for (int r = 0; r < C; ++r) REPARAM_UNROLL
+    for (int c = 0; c < C; ++c) sum[r][c] = c <= r ? a(j + r, j + c) : zero;
+    subtract_products<C, C>(sum, l, j, j);
+    REPARAM_UNROLL
+    for (int c = 0; c < C; ++c) {
+      REPARAM_UNROLL
+      for (int k = 0; k < c; ++k) sum[c][c] = mul_add(-sum[c][k], sum[c][k], sum[c][c]);
+      const V pivot = sum[c][c];
+      const auto good = (pivot > zero) & (pivot < constant<V>(__builtin_inf()));
+      const V here = select(first_bad == zero, constant<V>(static_cast<double>(j + c + 1)), first_bad);
+      first_bad = select(good, first_bad, here);
+      const V root = square_root(pivot);
+      l(j + c, j + c) = root;
+      inverse[c] = constant<V>(1) / root;
+      REPARAM_UNROLL
+      for (int r = c + 1; r < C; ++r) {
+        REPARAM_UNROLL
+        for (int k = 0; k < c; ++k) sum[r][c] = mul_add(sum[r][k], -sum[c][k], sum[r][c]);
+        sum[r][c] = sum[r][c] * inverse[c];
+        l(j + r, j + c) = sum[r][c];
+      }
+    }
+    int64_t i = j + C;
+    for (; i + 4 <= d; i += 4) tile<4, C>(a, l, i, j, inverse);
+    if (i + 2 <= d) tile<2, C>(a, l, i, j, inverse), i += 2;
+    if (i < d) tile<1, C>(a, l, i, j, inverse);
+  }
+
   template <class V, class N>
   REPARAM_HD static void forward(N d, Tril<const V> a,                  // inputs
                                  Tril<V> scale_tril, Scalar<V> info) {  // outputs
-    const V zero = constant<V>(0);
-    V first_bad = zero;
-    for (int64_t j = 0; j < d; ++j) {
-      const V* lj = scale_tril.row(j);
-      V pivot = a(j, j);
-      for (int64_t k = 0; k < j; ++k) pivot = mul_add(-lj[k], lj[k], pivot);
-      const auto good = (pivot > zero) & (pivot < constant<V>(__builtin_inf()));
-      const V here = select(first_bad == zero, constant<V>(static_cast<double>(j + 1)), first_bad);
-      first_bad = select(good, first_bad, here);
-      const V root = square_root(pivot), inverse = constant<V>(1) / root;
-      scale_tril(j, j) = root;
-      int64_t i = j + 1;
-      for (; i + 4 <= d; i += 4) {
-        V *r0 = scale_tril.row(i), *r1 = scale_tril.row(i + 1), *r2 = scale_tril.row(i + 2),
-          *r3 = scale_tril.row(i + 3);
-        V s0 = a(i, j), s1 = a(i + 1, j), s2 = a(i + 2, j), s3 = a(i + 3, j);
-        for (int64_t k = 0; k < j; ++k) {
-          const V minus = -lj[k];
-          s0 = mul_add(r0[k], minus, s0);
-          s1 = mul_add(r1[k], minus, s1);
-          s2 = mul_add(r2[k], minus, s2);
-          s3 = mul_add(r3[k], minus, s3);
-        }
-        r0[j] = s0 * inverse, r1[j] = s1 * inverse, r2[j] = s2 * inverse, r3[j] = s3 * inverse;
-      }
-      for (; i < d; ++i) {
-        V sum = a(i, j), *li = scale_tril.row(i);
-        for (int64_t k = 0; k < j; ++k) sum = mul_add(-lj[k], li[k], sum);
-        li[j] = sum * inverse;
-      }
-    }
+    V first_bad = constant<V>(0);
+    int64_t j = 0;
+    for (; j + 2 <= d; j += 2) panel<2>(d, a, scale_tril, j, first_bad);
+    if (j < d) panel<1>(d, a, scale_tril, j, first_bad);
     info() = first_bad;
-    const auto failed = first_bad > zero;
-    for (int64_t k = 0; k < triangle(d); ++k) scale_tril.first[k] = select(failed, quiet_nan<V>(), scale_tril.first[k]);
+    const auto failed = first_bad > constant<V>(0);
+    if (any(failed))
+      for (int64_t k = 0; k < triangle(d); ++k)
+        scale_tril.first[k] = select(failed, quiet_nan<V>(), scale_tril.first[k]);
+  }
+
+  // What column j below row j owes to the columns before it, for rows i..i+R.
+  template <int R, class V>
+  REPARAM_HD static void sweep_rows(Tril<const V> l, Tril<V> l_bar, int64_t i, int64_t j) {
+    const V *r = l.row(j), *b[R];
+    V *r_bar = l_bar.row(j), *b_bar[R], minus[R];
+    REPARAM_UNROLL
+    for (int m = 0; m < R; ++m) b[m] = l.row(i + m), b_bar[m] = l_bar.row(i + m), minus[m] = -b_bar[m][j];
+    for (int64_t k = 0; k < j; ++k) {
+      const V along = r[k];
+      V sum = r_bar[k];
+      REPARAM_UNROLL
+      for (int m = 0; m < R; ++m) {
+        sum = mul_add(minus[m], b[m][k], sum);
+        b_bar[m][k] = mul_add(minus[m], along, b_bar[m][k]);
+      }
+      r_bar[k] = sum;
+    }
   }
 
   template <class V, class N>
@@ -69,14 +133,9 @@ struct cholesky_ex {
       }
       pivot_bar = pivot_bar * inverse;
       for (int64_t k = 0; k < j; ++k) r_bar[k] = mul_add(-pivot_bar, r[k], r_bar[k]);
-      for (int64_t i = j + 1; i < d; ++i) {
-        const V minus = -ct_a(i, j), *b = scale_tril.row(i);
-        V* b_bar = ct_a.row(i);
-        for (int64_t k = 0; k < j; ++k) {
-          r_bar[k] = mul_add(minus, b[k], r_bar[k]);
-          b_bar[k] = mul_add(minus, r[k], b_bar[k]);
-        }
-      }
+      int64_t i = j + 1;
+      for (; i + 4 <= d; i += 4) sweep_rows<4>(scale_tril, ct_a, i, j);
+      for (; i < d; ++i) sweep_rows<1>(scale_tril, ct_a, i, j);
       ct_a(j, j) = pivot_bar * constant<V>(0.5);
     }
     for (int64_t i = 1; i < d; ++i)  // each off-diagonal entry stands twice in a symmetric matrix
