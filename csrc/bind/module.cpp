@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "../drivers/run.hpp"
 #include "../drivers/threads.hpp"
 #include "arrays.hpp"
+#include "direct.hpp"
 
 namespace py = pybind11;
 using namespace reparam;
@@ -83,6 +85,12 @@ class WithoutInterpreter {
   PyThreadState* state_;
 };
 
+void run_released(const OpKernels& op, bool vjp, bool is_double, const Call& call, int num_threads) {
+  signals_due = Clock::now() + kSignalInterval;
+  const WithoutInterpreter released;
+  run_on_cpu(op, vjp, is_double, call, num_threads);
+}
+
 void run(const std::string& op_name, bool vjp, const std::string& isa, const std::string& dtype,
          const std::vector<int64_t>& batch_shape, const std::vector<int64_t>& extents, const py::list& operands,
          const std::vector<double>& attributes, int num_threads, bool packed) {
@@ -105,9 +113,19 @@ void run(const std::string& op_name, bool vjp, const std::string& isa, const std
                                          pass.writes[i], packed);
     else throw py::type_error("operand " + std::to_string(i) + " of " + op_name + " is not an array");
   }
-  signals_due = Clock::now() + kSignalInterval;
-  const WithoutInterpreter released;
-  run_on_cpu(op, vjp, is_double, call, num_threads);
+  run_released(op, vjp, is_double, call, num_threads);
+}
+
+bind::Direct make_direct(const std::string& op, const std::string& kind, const std::string& isa,
+                         std::vector<double> attributes) {
+  return {find_op(find_arch(isa), op), kind, std::move(attributes)};
+}
+
+std::optional<py::tuple> run_direct(const bind::Direct& direct, const py::tuple& args,
+                                    const std::optional<py::tuple>& out, int num_threads) {
+  return direct.call(args, out, [num_threads](const OpKernels& op, bool reverse, bool is_double, const Call& call) {
+    run_released(op, reverse, is_double, call, num_threads);
+  });
 }
 
 py::dict table() {
@@ -150,6 +168,7 @@ PYBIND11_MODULE(_core, m) {
   call_before_chunks(check_signals);
   py::register_exception<bind::LayoutError>(m, "LayoutError");
   m.def("run", &run);
+  py::class_<bind::Direct>(m, "Direct").def(py::init(&make_direct)).def("__call__", &run_direct);
   m.def("table", &table);
   m.def("isas", &isas);
   m.def("default_isa", &default_isa);

@@ -29,6 +29,15 @@ def run(
 ) -> None:
     """Run one pass of an op; outputs are written in place."""
 
+class Direct:
+    """One pass of an op, of kind forward, vjp or value_and_vjp, for arrays that need no conversion."""
+
+    def __init__(self, op_name: str, kind: str, isa: str, attributes: Sequence[float], /) -> None: ...
+    def __call__(
+        self, args: tuple[Any, ...], out: tuple[Any, ...] | None, num_threads: int, /
+    ) -> tuple[NDArray[Any], ...] | None:
+        """The results, in ``out`` if it is given; None where the call needs more than that, or is a mistake."""
+
 def table() -> dict[str, tuple[str, str, bool, str]]:
     """Op to signature, attributes, whether it has a vjp, and what that takes: inputs or outputs."""
 

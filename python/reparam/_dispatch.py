@@ -34,6 +34,8 @@ class Plan(NamedTuple):
     dtype: str
 
 
+_directs: dict[tuple[Pass, str], Any] = {}
+_native_names = {isa: f"native:{isa}" for isa in native.available()}
 _plans: dict[Any, Plan] = {}
 _MOST_PLANS = 4096
 
@@ -64,9 +66,13 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     for one that is not wanted.
     """
     sums = keywords.pop("sums", None)
+    wrt = keywords.pop("wrt", None) if p.reverse else None
+    if not keywords and sums is None and wrt is None:
+        direct = _run_directly(p, args, out)
+        if direct is not None:
+            return _returned(p, direct) if out is None else _filled(p, out)
     if p.packed and _check.as_bool(f"{p.name}: packed", keywords.pop("packed", False)):
         p = p.packed
-    wrt = keywords.pop("wrt", None) if p.reverse else None
     given: dict[str, Any] = {}
     if keywords:
         args, given = split_keywords(p, args, keywords)
@@ -93,7 +99,25 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     _run_on_backend(p, plan, attributes, inputs, results)
     for target, result in copies:
         target[...] = result
-    return _returned(p, list(out)) if p.kind == "value_and_vjp" else out
+    return _filled(p, out)
+
+
+def _run_directly(p: Pass, args: tuple[Any, ...], out: Any) -> Any:
+    """The results of a common call, which C++ takes as it is; None where it does not."""
+    name, isa = chosen_backend()
+    if name != "native":
+        return None
+    try:
+        direct = _directs[p, isa]
+    except KeyError:
+        optional = None not in p.op.defaults.values()
+        direct = _directs[p, isa] = native.direct(p, isa, code_attributes(p, {})) if optional else None
+    if direct is None:
+        return None
+    results = direct(args, out if out is None or isinstance(out, tuple) else (out,), get_num_threads())
+    if results is not None:
+        counts[_native_names[isa]] += 1
+    return results
 
 
 def _planned(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[list[Any], Plan]:
@@ -175,15 +199,22 @@ def _targets(
 
 def _returned(p: Pass, results: Results) -> Any:
     """Results as users get them: one alone, or a tuple; outputs and cotangents of a value_and_vjp apart."""
-    if not p.reverse and p.op.result is not None:
-        return p.op.result(*results)
-    if p.kind != "value_and_vjp":
-        return _alone_or_tuple(results)
-    return _alone_or_tuple(results[: p.values]), _alone_or_tuple(results[p.values :])
-
-
-def _alone_or_tuple(results: Results) -> Any:
     found = tuple(x if x is None or x.ndim else x[()] for x in results)
+    if not p.reverse and p.op.result is not None:
+        return p.op.result(*found)
+    if p.kind != "value_and_vjp":
+        return _alone_or_tuple(found)
+    return _alone_or_tuple(found[: p.values]), _alone_or_tuple(found[p.values :])
+
+
+def _filled(p: Pass, out: Any) -> Any:
+    """The arrays of ``out=`` themselves, in the form of results."""
+    if p.kind == "value_and_vjp":
+        return _alone_or_tuple(out[: p.values]), _alone_or_tuple(out[p.values :])
+    return out if p.reverse or p.op.result is None else p.op.result(*out)
+
+
+def _alone_or_tuple(found: tuple[Any, ...]) -> Any:
     return found[0] if len(found) == 1 else found or None
 
 

@@ -32,6 +32,11 @@ def default_isa() -> str:
     return _core.default_isa()
 
 
+def direct(p: Pass, isa: str, attributes: tuple[float, ...]) -> Any:
+    """What runs the common calls of a pass in one step, or returns None."""
+    return _core.Direct(p.op.name, p.kind, isa, attributes)
+
+
 def _fit(array: Array) -> Array:
     """An array that C++ can walk: aligned, strides of whole elements."""
     flags = array.flags
