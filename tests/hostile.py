@@ -129,10 +129,6 @@ def load(path):
     return rp.VAE.load(path)
 
 
-def cholesky_ex_value_and_vjp(a, ct_scale_tril, **keywords):
-    return rp.cholesky_ex.value_and_vjp(a, ct_scale_tril, **keywords)
-
-
 def use_backend(name):
     with rp.backend(name):
         pass
@@ -238,9 +234,9 @@ CALLS = {
     "cholesky": (lambda: rp.cholesky, {"a": EYE, "check": True, "jitter": None, "out": None}),
     "cholesky.vjp": (lambda: rp.cholesky.vjp, {"scale_tril": EYE, "ct_scale_tril": EYE, "wrt": None, "out": None}),
     "cholesky.value_and_vjp": (lambda: rp.cholesky.value_and_vjp, {
-        "a": EYE, "ct_scale_tril": EYE, "check": True, "jitter": None, "out": None,
+        "a": EYE, "ct_scale_tril": EYE, "check": True, "jitter": None, "wrt": None, "out": None,
     }),
-    "cholesky_ex.value_and_vjp": (lambda: cholesky_ex_value_and_vjp, {
+    "cholesky_ex.value_and_vjp": (lambda: rp.cholesky_ex.value_and_vjp, {
         "a": EYE, "ct_scale_tril": EYE, "wrt": None, "out": None,
     }),
     "backend": (lambda: use_backend, {"name": "native"}),

@@ -2,7 +2,7 @@
 """What the tests share: axes, sample problems for any op of the table, directions, tolerances."""
 
 import contextlib
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from reparam.selftest.measures import relative_error  # noqa: F401
 from reparam.selftest.problems import (  # noqa: F401
     ATTRIBUTES,
     SCALES,
+    STEP,
     UNIT,
     as_tuple,
     complex_outputs,
@@ -30,7 +31,7 @@ from reparam.selftest.problems import (  # noqa: F401
 )
 
 DTYPES = ("float32", "float64")
-LANE_BYTES = {"scalar": 0, "avx2": 32, "wide": 64, "avx512": 64, "neon": 16}
+LANE_BYTES = {"reference": 0, "scalar": 0, "avx2": 32, "wide": 64, "avx512": 64, "neon": 16}
 
 OPS = list(rp.OPS.values())
 OPS_WITH_VJP = [op for op in OPS if op.vjp is not None]
@@ -71,7 +72,8 @@ def lanes(backend, dtype):
 
 def batch_sizes(backend, dtype, largest=1000):
     w = lanes(backend, dtype)
-    return sorted({0, 1, w - 1, w, w + 1, largest})
+    around = {w - 1, w, w + 1} if w > 1 else set()
+    return sorted({0, 1, *around, largest})
 
 
 @contextlib.contextmanager
@@ -124,6 +126,68 @@ def condition(op, inputs):
                 number * np.linalg.norm(matrix, axis=(-2, -1)) * np.linalg.norm(np.linalg.inv(matrix), axis=(-2, -1))
             )
     return number
+
+
+# ---- the same numbers, laid out otherwise
+
+# By name: the order of the axes in memory, the step along the first axis and along the others, where the memory begins.
+# A step along the first axis of -1 in Fortran order is a batch stride of one element backwards.
+VIEWS = {
+    "C": ("C", 1, 1, 0),
+    "Fortran": ("F", 1, 1, 0),
+    "offset": ("C", 1, 1, 3),
+    "strided": ("C", 2, 2, 2),
+    "strided, Fortran": ("F", 3, 2, 1),
+    "reversed": ("C", -1, -1, 0),
+    "reversed, Fortran": ("F", -1, -1, 0),
+    "first axis reversed": ("C", -1, 1, 0),
+    "first axis reversed, Fortran": ("F", -1, 1, 0),
+    "last axes reversed": ("C", 1, -1, 0),
+    "strided backwards": ("C", -2, -3, 1),
+}
+
+
+def seen_through(name, x):
+    """The numbers of x as a view of other memory, by the table."""
+    order, first, others, offset = VIEWS[name]
+    steps = [first, *[others] * (x.ndim - 1)][: x.ndim]
+    shape = [n * abs(step) for n, step in zip(x.shape, steps, strict=True)]
+    memory = np.full(offset + int(np.prod(shape)), 99, x.dtype)
+    view = memory[offset:].reshape(shape, order=order)[tuple(slice(None, None, step) for step in steps)]
+    view[...] = x
+    return view
+
+
+def unaligned(x):
+    """From an odd address."""
+    view = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    view[...] = x
+    assert not view.flags.aligned
+    return view
+
+
+def field_of_records(x):
+    """By strides that are no multiple of the element."""
+    records = np.zeros(x.shape, [("pad", "u1"), ("x", x.dtype)])
+    records["x"] = x
+    return records["x"]
+
+
+def read_only(x):
+    """A copy that cannot be written to."""
+    copy = x.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS = {
+    **{name: partial(seen_through, name) for name in VIEWS},
+    "first axis last": lambda x: np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0),
+    "unaligned": unaligned,
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+    "field of records": field_of_records,
+    "read-only": read_only,
+}
 
 
 # ---- tolerances

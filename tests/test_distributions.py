@@ -483,13 +483,21 @@ def test_a_packed_factor_that_does_not_fit_is_refused(keywords, error, message):
         rp.MultivariateNormal(LOC, **keywords)
 
 
+@pytest.mark.parametrize(
+    "q", [rp.MultivariateNormalDiag(LOC, np.ones(3)), rp.MultivariateNormal(LOC, scale_tril=EYE)], ids=repr
+)
+def test_a_value_of_another_batch_is_refused_by_the_distribution(q):
+    message = f"{type(q).__name__}: batch shapes do not broadcast: value (4,), batch_shape (2,)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        q.log_prob(np.zeros((4, 3)))
+
+
 @pytest.mark.parametrize(("value", "error", "message"), [
     (None, TypeError, "Normal: value must be an array or a number, got NoneType"),
     ([0.0], TypeError, "Normal: value must be an array or a number, got list"),
     (np.zeros(2, int), TypeError, "Normal: value must be float32 or float64, got int64; convert it with .astype"),
     (np.zeros(2, "f4"), TypeError, "Normal: value is float32 and loc is float64; they must have one dtype"),
-    (np.zeros(3), ValueError,
-     "normal_log_prob: batch shapes do not broadcast: value (3,), loc (2,), scale ()"),
+    (np.zeros(3), ValueError, "Normal: batch shapes do not broadcast: value (3,), batch_shape (2,)"),
 ])  # fmt: skip
 def test_a_value_of_scalar_events_that_does_not_fit_is_refused(value, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):

@@ -132,7 +132,7 @@ REFUSED = [
     ("targets.Gaussian", {"scale_tril": np.stack([EYE] * 4)}, ValueError,
      "Gaussian: batch shapes do not broadcast: loc (2,), scale_tril (4,)"),
     ("targets.Gaussian", {"scale_tril": EYE - EYE}, ValueError,
-     "Gaussian: the diagonal of scale_tril must be finite and > 0, got 0.0"),
+     "Gaussian: the diagonal of scale_tril must be finite and > 0, got 0.0 at [0]"),
     ("targets.Gaussian", {"scale_tril": EYE.astype("f4")}, TypeError,
      "Gaussian: loc is float64 and scale_tril is float32; they must have one dtype"),
     *[("targets.LinearGaussian", changed, error, f"LinearGaussian: {text}") for changed, error, text in [
@@ -156,7 +156,7 @@ REFUSED = [
         ({"noise_scale": True}, TypeError, "noise_scale must be a number or an array, got bool"),
         ({"noise_scale": 0}, ValueError, "noise_scale must be finite and > 0, got 0.0"),
         ({"noise_scale": np.nan}, ValueError, "noise_scale must be finite and > 0, got nan"),
-        ({"noise_scale": np.array([1, np.inf])}, ValueError, "noise_scale must be finite and > 0, got inf"),
+        ({"noise_scale": np.array([1, np.inf])}, ValueError, "noise_scale must be finite and > 0, got inf at [1]"),
     ]],
     *[("targets.GLM", changed, error, f"GLM: {text}") for changed, error, text in [
         ({"features": np.ones(4)}, ValueError, "features must have shape (..., n, d), got (4,)"),

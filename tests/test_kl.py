@@ -83,6 +83,54 @@ def test_scales_that_are_close_or_far_lose_nothing(family, rng, dtype):
             assert abs(mpmath.mpf(actual) - exact) <= 16 * UNIT[dtype] * exact
 
 
+STANDARD = {
+    "normal_kl_standard": rp.normal_kl_standard,
+    "normal_diag_kl_standard": rp.normal_diag_kl_standard,
+    "normal_tril_kl_standard": rp.normal_tril_kl_standard,
+}
+standard_axis = pytest.mark.parametrize("op", STANDARD.values(), ids=STANDARD)
+
+
+def of_one_coordinate(op, *arrays):
+    """Scalars as the op's own events."""
+    return [x.reshape(-1, *(1 for _ in range(o.event_rank))) for o, x in zip(op.inputs, arrays, strict=True)]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-3, 1.0])
+@standard_axis
+def test_nothing_is_lost_near_the_standard_normal(op, shift, rng, dtype):
+    """Relative to the divergence and to its slope, not to the terms that cancel in them."""
+    scale = np.array(RATIOS).astype(dtype)
+    loc = (shift * (scale - 1) * rng.standard_normal(scale.shape)).astype(dtype)
+    kl, (ct_loc, ct_scale) = op.value_and_vjp(*of_one_coordinate(op, loc, scale), np.ones_like(scale))
+    np.testing.assert_array_equal(ct_loc.ravel(), loc)
+    with mpmath.workdps(60):
+        for mean, s, actual, slope in zip(*(x.ravel().tolist() for x in (loc, scale, kl, ct_scale)), strict=True):
+            exact = exact_kl([mean], [[s]], [0], [[1]])
+            assert abs(mpmath.mpf(actual) - exact) <= 16 * UNIT[dtype] * exact
+            exact = mpmath.mpf(s) - 1 / mpmath.mpf(s)
+            assert abs(mpmath.mpf(slope) - exact) <= 8 * UNIT[dtype] * abs(exact)
+
+
+@standard_axis
+def test_the_slope_of_a_large_scale_is_a_number(op, dtype):
+    scale = np.array([LARGEST[dtype] ** 2], dtype)
+    _, (_, ct_scale) = op.value_and_vjp(*of_one_coordinate(op, np.zeros_like(scale), scale), np.ones_like(scale))
+    np.testing.assert_allclose(ct_scale.ravel(), scale, rtol=8 * UNIT[dtype])
+
+
+@pytest.mark.parametrize("distance", [1.0, 1e-3, 1e-6])
+@pytest.mark.parametrize("d", [2, 5, 12])
+def test_a_factor_near_the_identity_loses_nothing(d, distance, rng, dtype):
+    for _ in range(5):
+        lower = (np.eye(d) + distance * np.tril(rng.uniform(-0.5, 0.5, (d, d)))).astype(dtype)
+        loc = (distance * rng.standard_normal(d)).astype(dtype)
+        kl = rp.normal_tril_kl_standard(loc, lower)
+        with mpmath.workdps(60):
+            exact = exact_kl(loc.tolist(), lower.tolist(), [0] * d, np.eye(d).tolist())
+            assert abs(mpmath.mpf(float(kl)) - exact) <= (16 + d * d) * UNIT[dtype] * exact
+
+
 def factor_of_condition(rng, d, number):
     basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
     return np.linalg.cholesky((basis * number ** -np.linspace(0, 2, d)) @ basis.T)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The Numba backend beside its answers: what is compiled, when, how often, and from which file of its cache."""
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -108,6 +110,36 @@ def test_a_large_batch_in_pieces_has_the_bits_of_the_whole(name, rng, monkeypatc
         for events in (1, 2, 5, 7):
             monkeypatch.setattr(backend, "_most_events", lambda *_, events=events: events)
             same_bits(results(), whole)
+
+
+@pytest.mark.parametrize("events", [1, 64, 65, 200, 10**6])
+@pytest.mark.parametrize("batch", [(700,), (3, 130), (130, 3), (5, 70, 4), (0, 3)])
+def test_sums_of_pieces_have_the_bits_of_the_definition(batch, events, dtype, rng, monkeypatch):
+    """Of inputs that lack dims of their own, in whole blocks or not, in the order of the batch or not."""
+    monkeypatch.setattr(backend, "_most_events", lambda *_: events)
+    op = rp.normal_tril_log_prob
+    inputs, cotangents = sample_inputs(op, rng, batch, 3, dtype), sample_cotangents(op, rng, batch, 3, dtype)
+    shapes = list(itertools.product(*((1, n) for n in batch)))
+    for of_loc, of_scale in itertools.product(shapes, shapes):
+        loc, scale_tril = sample_inputs(op, rng, of_loc, 3, dtype)[1], sample_inputs(op, rng, of_scale, 3, dtype)[2]
+        results = []
+        for name in ("numba", "reference"):
+            with rp.backend(name):
+                results.append(op.vjp(inputs[0], loc, scale_tril, *cotangents))
+        same_bits(*results)
+
+
+@pytest.mark.parametrize("own", [(), (2,)])
+def test_a_sum_over_the_batch_does_not_hold_its_terms(own):
+    d, batch = 16, (20_000, 2)
+    value, scale_tril, ct = np.ones((*batch, d)), np.broadcast_to(np.eye(d), (*own, d, d)), np.ones(batch)
+    with rp.backend("numba"):
+        rp.normal_tril_log_prob.vjp(value[0], np.zeros(d), scale_tril, ct[0])
+        tracemalloc.start()
+        ct_value, *_ = rp.normal_tril_log_prob.vjp(value, np.zeros(d), scale_tril, ct)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < ct_value.nbytes + 2**24  # the terms are 82 MB
 
 
 # ---- when it compiles

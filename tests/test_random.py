@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import reparam as rp
-from support import batch_sizes, same_bits
+from support import LAYOUTS, batch_sizes, same_bits
 
 backend_axis = pytest.mark.usefixtures("backend")
 WORD, LAST = 2**32 - 1, 2**64 - 1
@@ -156,6 +156,44 @@ def test_the_default_index_counts_events_in_c_order(dtype):
     same_bits(q.rsample((6,), key=1), q.rsample((6,), key=1, index=np.arange(6).reshape(2, 3)))
     same_bits(q.rsample((6,), key=1)[:, 1, 2], rp.random.normal((6, 4), key=1, stream=5, dtype=dtype))
     same_bits(q.rsample(key=1), q.rsample((6,), key=1)[0])
+
+
+@backend_axis
+@pytest.mark.parametrize("layout", ["unaligned", "byte-swapped", "reversed", "strided", "field of records"])
+def test_an_index_may_lie_in_any_layout(layout, dtype):
+    index, q = np.array([3, 0, 2**40, 7], np.uint64), standard("tril", (4,), 3, dtype)
+    laid = LAYOUTS[layout](index)
+    same_bits(laid.astype(np.uint64), index)
+    same_bits(q.rsample((2,), key=5, index=laid), q.rsample((2,), key=5, index=index))
+    same_bits(transform(rp.random.Draw(5, laid), dtype), transform(rp.random.Draw(5, index), dtype))
+    target = rp.targets.Gaussian(np.zeros(3, dtype), np.eye(3, dtype=dtype))
+    found, exact = (rp.elbo(q, target, key=5, index=x, num_samples=2) for x in (laid, index))
+    same_bits(found.log_weights, exact.log_weights)
+
+
+def transform(draw, dtype, **keywords):
+    scale = np.ones(draw.index.shape, dtype)
+    return rp.normal_transform(draw, np.zeros_like(scale), scale, **keywords)
+
+
+@backend_axis
+def test_results_may_lie_over_the_index_of_a_draw():
+    buffer = np.arange(65, dtype=np.uint64)
+    exact = transform(rp.random.Draw(5, np.arange(64)), np.float64)
+    found = buffer.view(np.float64)[1:]
+    transform(rp.random.Draw(5, buffer[:-1]), np.float64, out=found)
+    same_bits(found, exact)
+
+
+@backend_axis
+def test_both_passes_draw_the_same_whatever_becomes_of_the_index(dtype):
+    index, ct = np.arange(8, dtype=np.uint64), np.ones(8, dtype)
+    draw, scale = rp.random.Draw(5, index), np.ones(8, dtype)
+    noise = transform(draw, dtype)
+    index += 100
+    same_bits(rp.normal_transform.vjp(draw, np.zeros_like(scale), scale, ct)[2], noise)
+    with pytest.raises(ValueError, match="read-only"):
+        draw.index[0] = 1
 
 
 @backend_axis

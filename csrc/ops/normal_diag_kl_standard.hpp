@@ -1,20 +1,33 @@
 // SPDX-License-Identifier: MIT
-// KL(N(loc, diag(s^2)) || N(0, I)) = (|s|^2 + |loc|^2 - d)/2 - sum_i log s_i.   vjp: loc: ct loc;  s: ct (s - 1/s).
-// Cost 4 d flops and d logarithms, 2 d elements moved.
+// KL(N(loc, diag(s^2)) || N(0, I)) = sum_i h(s_i) + |loc|^2/2, h(r) = (r^2 - 1)/2 - log r >= 0 (normal_diag_kl).
+// Never negative; relative error <= (16 + d) u, near N(0, I) too. vjp: loc: ct loc;  s: ct (s - 1/s).
+// Cost 20 d flops, d divisions and d logarithms, 2 d elements moved.
 #pragma once
-#include "../core/linear.hpp"
+#include "normal_diag_kl.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
 struct normal_diag_kl_standard {
   static constexpr auto signature = "(d),(d)->()";
-  static REPARAM_HD double flops(const int64_t* n) { return 24.0 * n[0]; }
+  static REPARAM_HD double flops(const int64_t* n) { return 45.0 * n[0]; }
+
+  template <class V>
+  REPARAM_HD static V scale_term(V scale) {
+    return normal_diag_kl::scale_term(scale, constant<V>(1));
+  }
+
+  template <class V>
+  REPARAM_HD static V scale_slope(V scale) {  // s - 1/s, which cancel near 1; no product that overflows before it
+    const V e = scale - constant<V>(1);
+    return e / scale * (constant<V>(2) + e);
+  }
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> loc, Vec<const V> scale_diag,  // inputs
                                  Scalar<V> kl) {                                  // outputs
-    const V squares = square_norm<V>(d, scale_diag) + square_norm<V>(d, loc);
-    kl() = mul_add(constant<V>(0.5), squares - constant<V>(static_cast<double>(d)), -log_det<V>(d, scale_diag));
+    V sum = poison_unless_positive<V>(d, scale_diag);
+    for (int64_t i = 0; i < d; ++i) sum = sum + mul_add(constant<V>(0.5) * loc[i], loc[i], scale_term(scale_diag[i]));
+    kl() = sum;
   }
 
   template <class V, class N>
@@ -24,7 +37,7 @@ struct normal_diag_kl_standard {
     const V ct = ct_kl() + poison_unless_positive<V>(d, scale_diag);
     for (int64_t i = 0; i < d; ++i) {
       ct_loc[i] = ct * loc[i];
-      ct_scale_diag[i] = ct * (scale_diag[i] - constant<V>(1) / scale_diag[i]);
+      ct_scale_diag[i] = ct * scale_slope(scale_diag[i]);
     }
   }
 };

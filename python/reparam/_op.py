@@ -45,7 +45,7 @@ class Pass:
         self.name = op.name if kind == "forward" else f"{op.name}.{kind}"
         self.reverse = kind != "forward"
         self.primals = len(inputs) if kind == "forward" else len(inputs) - len(op.real(op.outputs))
-        self.values = {"forward": len(outputs), "vjp": 0}.get(kind, len(op.real(op.outputs)))
+        self.values = {"forward": len(outputs), "vjp": 0}.get(kind, len(op.outputs))
         leaves_out = kind == "vjp" and op.vjp_from == "inputs"  # the outputs: both reverse passes have one kernel
         self.left_out = (None,) * (len(op.real(op.outputs)) if leaves_out else 0)
         self.packed: Pass | None = None  # this pass on packed lower factors, where the op takes them
@@ -74,7 +74,6 @@ class Op:
         self.name = body.__name__
         self.__name__ = self.name
         self.__qualname__ = self.name
-        self.__doc__ = body.__doc__
         self.__module__ = body.__module__
         self.spec = spec
         attributes: dict[str, Any] = settings.get("attributes", {})
@@ -89,10 +88,12 @@ class Op:
         self.samples: Callable[..., Any] | None = settings.get("samples")
         self.result: Callable[..., Any] | None = settings.get("result")
         self.packable: bool = settings.get("packable", False)
+        self._two_calls: Dispatcher | None = settings.get("two_calls")
         self.forward_pass = self._make_pass("forward", self.inputs, self.outputs, body)
         self.vjp_pass: Pass | None = None
         self.value_and_vjp_pass: Pass | None = None
         self.__signature__ = self._python_signature(self.forward_pass)
+        self.__doc__ = forward_doc(self.forward_pass, body.__doc__ or "")
         self.vjp: Any = None  # None, or vjp(*inputs, *output_cotangents) -> input cotangents
         self.value_and_vjp: Any = None  # None, or value_and_vjp(same) -> (outputs, input cotangents)
 
@@ -118,35 +119,17 @@ class Op:
         results = tuple(o.cotangent() for o in self.real(self.inputs))
         self.vjp_pass = self._make_pass("vjp", (*primal, *cts), results, body)
         self.vjp = self._caller(self.vjp_pass)
-        if self.vjp_from == "inputs":
-            self.value_and_vjp_pass = self._make_pass("value_and_vjp", (*primal, *cts), (*self.outputs, *results), None)
-            self.value_and_vjp = self._caller(self.value_and_vjp_pass)
-        else:
-            self.value_and_vjp = self._value_then_vjp
+        whole = self._make_pass("value_and_vjp", (*self.inputs, *cts), (*self.outputs, *results), None)
+        self.value_and_vjp = self._caller(whole, self._two_calls)
+        if self._two_calls is None:
+            self.value_and_vjp_pass = whole
         return body
 
-    def _value_then_vjp(self, *args: Any, out: Any = None, wrt: Any = None, **keywords: Any) -> Any:
-        """Outputs and the cotangents of the inputs, in two passes: the second one reads the outputs of the first."""
-        count, results = len(self.inputs), [*self.outputs, *self.vjp_pass.outputs]  # type: ignore[union-attr]
-        names = [*(o.name for o in self.inputs), *(f"ct_{o.name}" for o in self.real(self.outputs))]
-        args = (*args, *(keywords.pop(name) for name in names[len(args) :] if name in keywords))
-        if len(args) != len(names):
-            takes = f"takes {len(names)} arrays ({', '.join(names)})"
-            raise TypeError(f"{self.name}.value_and_vjp {takes}, got {len(args)}")
-        if out is not None and not (isinstance(out, tuple) and len(out) == len(results)):
-            wanted = f"a tuple of {len(results)} arrays ({', '.join(o.name for o in results)})"
-            got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
-            raise TypeError(f"{self.name}.value_and_vjp: out must be {wanted}, got {got}")
-        first, second = (None, None) if out is None else (out[: len(self.outputs)], out[len(self.outputs) :])
-        outputs = self(*args[:count], out=first, **keywords)
-        real = [x for o, x in zip(self.outputs, outputs, strict=True) if o.item == "real"]
-        return outputs, self.vjp(*real, *args[count:], out=second, wrt=wrt, **keywords)
-
-    def _caller(self, p: Pass) -> Callable[..., Any]:
-        """The function that users call for a reverse pass."""
+    def _caller(self, p: Pass, run: Dispatcher | None = None) -> Callable[..., Any]:
+        """The function that users call for a reverse pass; ``run`` stands for the dispatcher."""
 
         def call(*args: Any, out: Any = None, **keywords: Any) -> Any:
-            return _dispatcher[0](p, args, out, keywords)
+            return (run or _dispatcher[0])(p, args, out, keywords)
 
         call.__name__ = p.kind
         call.__qualname__, call.__module__ = p.name, self.__module__  # by which pickle finds it
@@ -184,11 +167,25 @@ class Op:
         return self.name  # there is one of each: a pickle and a copy name it
 
 
+_PACKED_DOC = "packed : bool\n    Whether lower factors and their cotangents are (..., d (d + 1) / 2), row after row."
+_RAISES_DOC = "Raises\n------\nTypeError, ValueError\n    Naming the argument, what came and what was expected."
+
+
+def forward_doc(p: Pass, text: str) -> str:
+    """The text of the definition, and what all ops share."""
+    head, notes, rest = inspect.cleandoc(text).partition("\n\nNotes\n-----")
+    shared = [_PACKED_DOC] if p.packed else []
+    shared += ["out : array or tuple of arrays, optional\n    Where to write the results."] if p.outputs else []
+    others = "\n".join(["\n\nOther Parameters", "-" * 16, *shared]) if shared else ""
+    return f"{head}{others}\n\n{_RAISES_DOC}{notes}{rest}\n"
+
+
 def reverse_doc(p: Pass) -> str:
     """Parameters and results of a reverse pass, from its operands."""
 
     def shape(o: Operand) -> str:
-        return f"array, shape (...{', ' if o.symbols else ''}{o.event_text()})"
+        item = "" if o.item == "real" else f"{o.item} "
+        return f"{item}array, shape (...{', ' if o.symbols else ''}{o.event_text()})"
 
     def result(o: Operand) -> str:
         space = {"tril": "\n    Lower triangular, zero above.", "sym": "\n    Symmetric."}.get(o.kind, "")
@@ -197,21 +194,20 @@ def reverse_doc(p: Pass) -> str:
     name = p.op.name
     head = f"Cotangents of the inputs of ``{name}``, each of its own input's shape, summed over broadcast dims."
     if p.values:
-        head = f"Outputs of ``{name}`` and the cotangents of its inputs in one pass, as ``(outputs, cotangents)``."
+        head = f"Outputs of ``{name}`` and the cotangents of its inputs in one call, as ``(outputs, cotangents)``."
     taken = [f"{o.name} : {shape(o)}" + " or Draw" * o.drawable for o in p.inputs[: p.primals]]
     taken += [f"{o.name} : {shape(o)} or None\n    None stands for zero." for o in p.inputs[p.primals :]]
     taken += [f"{', '.join(p.op.attributes)}\n    As in the forward call."] if p.op.attributes else []
-    if p.packed:
-        taken.append(
-            "packed : bool\n    Whether lower factors and their cotangents are (..., d (d + 1) / 2), row after row."
-        )
+    taken += [_PACKED_DOC] if p.packed else []
     names = ", ".join(o.name for o in p.op.real(p.op.inputs))
     taken.append(
-        f"wrt : tuple of str, optional\n    Inputs whose cotangents are wanted, of {names}; None for the others."
+        f"wrt : tuple of str, optional\n    Inputs whose cotangents are wanted, of {names}; None for the others.\n"
+        "    Only the native kernels leave their work out."
     )
     taken.append("out : array or tuple of arrays, optional\n    Where to write the results, in their order.")
     results = "\n".join(map(result, p.outputs))
-    return f"{head}\n\nParameters\n----------\n{chr(10).join(taken)}\n\nReturns\n-------\n{results}\n"
+    sections = f"Parameters\n----------\n{chr(10).join(taken)}\n\nReturns\n-------\n{results}"
+    return f"{head}\n\n{sections}\n\n{_RAISES_DOC}\n"
 
 
 OPS: dict[str, Op] = {}
@@ -230,7 +226,8 @@ def op(spec: str, **settings: Any) -> Callable[[Body], Op]:
         function of the inputs, in float64, that tests hold the op against. ``packable``: whether it takes lower factors
         as their packed triangles too. ``samples``: function
         ``(rng, batch_shape, extents)`` to inputs, where the kinds alone do not say enough. ``result``: what to make of
-        the tuple of outputs.
+        the tuple of outputs. ``two_calls``: what runs ``value_and_vjp`` where the vjp reads the outputs of the forward
+        call; it takes what the dispatcher does.
     """
 
     def make(body: Body) -> Op:

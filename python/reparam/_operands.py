@@ -29,7 +29,8 @@ class Draw:
     key : key
         See :func:`reparam.random.as_key`.
     index : int array
-        Event b takes stream ``index[b]``; its element ``s * d + j`` is draw s, coordinate j.
+        Event b takes stream ``index[b]``; its element ``s * d + j`` is draw s, coordinate j. It is copied, so that the
+        forward and the reverse pass draw the same.
 
     Raises
     ------
@@ -42,7 +43,9 @@ class Draw:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", _check.as_key(self.key, "Draw: key"))
-        object.__setattr__(self, "index", _check.as_index("Draw: index", self.index))
+        index = np.array(_check.as_index("Draw: index", self.index), order="C")
+        index.setflags(write=False)
+        object.__setattr__(self, "index", index)
 
 
 def _as_operand(p: Pass, operand: Operand, value: Any, may_be_none: bool) -> Any:

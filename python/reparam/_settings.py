@@ -18,7 +18,13 @@ __all__ = ["backend", "backends", "chosen_backend", "current_backend", "get_num_
 
 
 def backends() -> tuple[str, ...]:
-    """Names that :func:`backend` takes: ``native``, ``native:<isa>`` for each usable ISA, ``numba``, ``reference``."""
+    """Names that :func:`backend` takes.
+
+    Returns
+    -------
+    tuple of str
+        Those that are usable here: ``native``, ``native:<isa>`` for each instruction set, ``numba``, ``reference``.
+    """
     isas = native.available()
     compiled = [*(("native",) if isas else ()), *(f"native:{isa}" for isa in isas)]
     return (*compiled, *(("numba",) if numba.available() else ()), "reference")
@@ -118,5 +124,16 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int | None) -> None:
-    """Let large calls use ``n`` threads; None goes back to the default. Results do not depend on it."""
+    """Let large calls use so many threads, in the whole process. Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int or None
+        In [1, 1024]; None goes back to the default: ``REPARAM_NUM_THREADS``, else the CPUs that the process may use.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+    """
     _threads[:] = [] if n is None else [_check.as_int("set_num_threads: n", n, 1, _MOST_THREADS + 1)]

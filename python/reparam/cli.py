@@ -112,7 +112,7 @@ def collect() -> dict[str, Any]:
 
 
 def show_config() -> None:
-    """Print versions, backends, instruction sets, threads and settings."""
+    """Print versions, backends, instruction sets, threads and settings, as the command ``reparam info`` does."""
     config = collect()
     for name, value in {**config, "ops": len(config["ops"])}.items():
         if isinstance(value, dict):

@@ -15,13 +15,14 @@ from . import ops, targets
 from . import random as rp_random
 from ._check import as_bool, as_choice, as_float_array, as_int, broadcast_batches, same_dtype
 from .distributions import EncodedNormal, MultivariateNormal, MultivariateNormalDiag, Normal, matrix_cotangent
+from .ops import _estimators
 
 __all__ = ["ELBOEstimate", "elbo"]
 
 Array = NDArray[Any]
 Gaussian = Normal | MultivariateNormalDiag | MultivariateNormal
 LogJoint = Callable[[Array], tuple[Array, Any]] | targets.Target
-ESTIMATORS = ("pathwise", "stl", "iwae", "dreg")
+ESTIMATORS = _estimators.ESTIMATORS
 IMPORTANCE = ("iwae", "dreg")
 
 

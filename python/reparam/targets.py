@@ -49,9 +49,11 @@ class Target:
             object.__setattr__(self, name, array)
 
     def _check_positive(self, name: str, scale: Array) -> None:
-        bad = ~((scale > 0) & np.isfinite(scale))
-        if bad.any():
-            raise ValueError(f"{type(self).__name__}: {name} must be finite and > 0, got {scale[bad][0]}")
+        good = (scale > 0) & np.isfinite(scale)
+        if not good.all():
+            at = tuple(int(k) for k in np.argwhere(~good)[0])
+            where = f" at {list(at)}" if at else ""
+            raise ValueError(f"{type(self).__name__}: {name} must be finite and > 0, got {scale[at]}{where}")
 
     def _check_event(self, name: str, wanted: str, sizes: dict[str, int], source: str) -> None:
         """Refuse a field whose event dims are not ``wanted``, such as ``"n, d"``, of these sizes."""
@@ -182,7 +184,8 @@ class GLM(Target):
     ----------
     features : array, shape (..., n, d)
     y : array, shape (..., n)
-        0 or 1 (``logistic``), counts (``poisson``) or reals (``normal``); integers and bools are converted.
+        0 or 1 (``logistic``), counts (``poisson``) or reals (``normal``); integers and bools are converted, to float32
+        with rounding from 2**24 on.
     family : {"logistic", "poisson", "normal"}
         With the linear predictor ``eta = features @ z``: y = 1 has log odds eta, y has mean exp(eta), or
         ``y ~ N(eta, noise_scale^2)``.

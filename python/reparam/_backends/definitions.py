@@ -20,7 +20,10 @@ _BACKENDS = {"numba": numba, "reference": reference}
 
 
 def run(name: str, p: Pass, plan: Any, attributes: tuple[float, ...], inputs: list[Any], results: Results) -> None:
-    """Run one pass on its inputs and outputs; None is an output that is not wanted, the plan holds the shapes."""
+    """Run one pass on its inputs and outputs; the plan holds the shapes.
+
+    None is an output that is not wanted: a definition works it out all the same, and it is dropped.
+    """
     arrays = [_noise(x, o, plan) if isinstance(x, Draw) else x for x, o in zip(inputs, p.inputs, strict=True)]
     dense = results
     if p.unpacked is not p:

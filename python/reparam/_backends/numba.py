@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from .._op import SCALAR_FORMS, Pass
 from .._signature import Operand
 from . import _numba_lanes
-from .reference import sum_to_shape
+from ._pieces import Place, by_summed_dims, in_order, part, pieces
+from .reference import BLOCK
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -199,38 +200,6 @@ def _most_events(operands: list[Operand], extents: dict[str, int]) -> int:
     return max(1, _WORK // (elements * max(extents.values(), default=1) + 1))
 
 
-def _pieces(batch_shape: Shape, most: int) -> Iterator[tuple[slice, ...]]:
-    """Parts of a batch of at most so many events, in order, as slices of its leading dims."""
-    events = math.prod(batch_shape)
-    if events <= most:
-        if events:
-            yield ()
-        return
-    inner = events // batch_shape[0]
-    step = max(1, most // inner)
-    for first in range(0, batch_shape[0], step):
-        for rest in _pieces(batch_shape[1:], most) if inner > most else ((),):
-            yield (slice(first, first + step), *rest)
-
-
-def _part(x: Array, operand: Operand, piece: tuple[slice, ...], batch_rank: int) -> Array:
-    """What an operand holds for a piece of the batch; its own dims of 1 are broadcast."""
-    own = piece[batch_rank - (x.ndim - operand.event_rank) :]
-    index = tuple(s if n != 1 else slice(None) for s, n in zip(own, x.shape, strict=False))
-    part: Array = x[index]
-    return part
-
-
-def _whole(target: Array | None, shape: Shape, dtype: np.dtype[Any], zeroed: bool) -> Array:
-    """Where a kernel writes an output: the target, or an array in its place that is not yet summed."""
-    direct = target is not None and target.shape == shape and target.flags.c_contiguous and target.flags.aligned
-    if target is None or not direct:
-        return np.zeros(shape, dtype) if zeroed else np.empty(shape, dtype)
-    if zeroed:
-        target.fill(0)
-    return target
-
-
 def _as_vectors(p: Pass, batch_shape: Shape, inputs: list[Array]) -> tuple[Shape, list[Array]]:
     """The numbers that an op updates, and those beside them, as vectors: what they share is worked out once."""
     flat = all(x.flags.c_contiguous for o, x in zip(p.inputs, inputs, strict=True) if o.in_place)
@@ -256,17 +225,21 @@ def run(
     loop = _LANES.get(p.name)
     lanes = loop is not None and extents["d"] in loop[1]
     kernel = _kernel(p, real, _lane_loop if lanes else _gufunc)
-    wholes = [
-        _whole(x, batch_shape + o.event_shape(extents), _item(o, real), o.kind == "tril" and not lanes)
-        for o, x in zip(p.outputs, outputs, strict=True)
-    ]
-    operands, arrays = [*p.inputs, *p.outputs], [*inputs, *wholes]
+    most, rank = _most_events([*p.inputs, *p.outputs], extents), len(batch_shape)
+    made = [(o.event_shape(extents), _item(o, real), o.kind == "tril" and not lanes) for o in p.outputs]
     with np.errstate(all="ignore"):
-        for piece in _pieces(batch_shape, _most_events(operands, extents)):
-            parts = arrays
-            if piece:
-                parts = [_part(x, o, piece, len(batch_shape)) for o, x in zip(operands, arrays, strict=True)]
-            kernel(*parts[: len(inputs)], *attributes, *parts[len(inputs) :])
-        for operand, target, whole in zip(p.outputs, outputs, wholes, strict=True):
-            if target is not None and target is not whole:
-                target[...] = sum_to_shape(whole, target.shape, operand.event_rank)
+        for summed, targets in by_summed_dims(p, outputs, batch_shape).items():
+            order = (*(k for k in range(rank) if k not in summed), *summed)
+            batch = tuple(batch_shape[k] for k in order)
+            given = [in_order(x, o, order) for o, x in zip(p.inputs, inputs, strict=True)]
+            places = [
+                Place(o, None if x is None else in_order(x, o, order), (batch, len(summed)), kind)
+                for o, x, kind in zip(p.outputs, targets, made, strict=True)
+            ]
+            fewer = -(-most // (4 * BLOCK)) * BLOCK  # whole blocks of terms, which lie in memory
+            for piece in pieces(batch, fewer if summed else most):
+                parts = [part(x, o, piece, rank) for o, x in zip(p.inputs, given, strict=True)]
+                written = [place.array(piece) for place in places]
+                kernel(*parts, *attributes, *written)
+                for place, array in zip(places, written, strict=True):
+                    place.take(piece, array)

@@ -207,7 +207,12 @@ class Gaussian:
             if event and value.shape[-1:] != event:
                 raise ValueError(f"{owner}: value must have shape (..., d) with d = {event[0]}, got {value.shape}")
             same_dtype(owner, ("value", value.dtype), ("loc", self.dtype))
-        result: Array = self._run("log_prob", value, self.loc)
+        try:
+            result: Array = self._run("log_prob", value, self.loc)
+        except ValueError:  # worded by the op; asked here, each call would pay for the question
+            batch = np.shape(value)[: np.ndim(value) - len(event)]
+            broadcast_batches(owner, ["value", "batch_shape"], [batch, self.batch_shape])
+            raise
         return result
 
     def entropy(self) -> Array:

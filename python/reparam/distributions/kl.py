@@ -24,7 +24,9 @@ def kl_divergence(q: Family, p: Family) -> Array:
     Parameters
     ----------
     q, p : Normal, MultivariateNormalDiag or MultivariateNormal
-        Of one event shape and dtype; batch shapes broadcast.
+        Of one event shape and dtype; batch shapes broadcast. So the two of vector events go together, packed or not,
+        and a Normal, whose event shape is (), with a Normal alone; ``MultivariateNormalDiag(loc[..., None],
+        scale[..., None])`` is that Normal as a vector of one coordinate.
 
     Returns
     -------

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._check import NotPositiveDefiniteError, as_bool, as_float
-from .._op import op, real_positive, select
+from .._check import NotPositiveDefiniteError, as_bool, as_float, as_float_array, check_operands, check_out
+from .._op import Op, Pass, op, real_positive, select
+from .._operands import refuse_unknown, split_keywords, wanted_outputs
 
 HALF = 0.5
 
@@ -36,7 +38,42 @@ def _oracle(a: Any) -> tuple[Any, ...]:
     return np.linalg.cholesky(symmetric), np.zeros(a.shape[:-2], np.int32)
 
 
-@op("sym(d)->tril(d),():i4", vjp_from="outputs", oracle=_oracle, result=lambda *r: CholeskyResult(r[0], r[1][()]))
+def _read_call(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arrays and the settings of a call, which is refused as that of any op is."""
+    if not keywords and len(args) == len(p.inputs):
+        return args, {}
+    args, settings = split_keywords(p, args, keywords)
+    refuse_unknown(p, keywords)
+    check_operands(p, len(args))
+    return args, settings
+
+
+def _in_two_calls(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> Any:
+    """The factor, then the cotangent of ``a`` that is made of it, as if ``out`` shared no memory with the operands."""
+    wrt = keywords.pop("wrt", None)
+    (a, cotangent), settings = _read_call(p, args, keywords)
+    wanted = wanted_outputs(p, (a, cotangent), wrt)
+    first = second = None
+    if out is not None:
+        given = out if isinstance(out, tuple) else (out,)
+        forms: list[Any] = [(getattr(x, "shape", None), getattr(x, "dtype", None)) for x in given]  # left to both calls
+        *values, second = check_out(p, out, forms, wanted)
+        first = tuple(values) if len(values) > 1 else values[0]
+        if cotangent is not None:
+            cotangent = as_float_array(f"{p.op.name}.vjp: ct_scale_tril", cotangent, "an array or None")
+            cotangent = cotangent.copy() if any(np.may_share_memory(cotangent, x) for x in values) else cotangent
+    made = p.op(a, out=first, **settings)
+    scale_tril = made[0] if isinstance(made, tuple) else made
+    return made, p.op.vjp(scale_tril, cotangent, wrt=wrt, out=second)
+
+
+@op(
+    "sym(d)->tril(d),():i4",
+    vjp_from="outputs",
+    two_calls=_in_two_calls,
+    oracle=_oracle,
+    result=CholeskyResult,
+)
 def cholesky_ex(a, scale_tril, info):
     """Lower Cholesky factors, with failure as data.
 
@@ -127,24 +164,35 @@ def _try_again(a: Any, scale_tril: Any, info: Any, jitter: float) -> Any:
         f"cholesky: {count} of {info.size} matrices were tried again with up to {factor * jitter:g} times the mean of "
         f"their diagonal added to it{more}",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=3,  # the line that calls cholesky
     )
     return info
 
 
-class Cholesky:
-    """The callable ``cholesky``; see :meth:`__call__`."""
+class Cholesky(Op):
+    """An op that is made of calls of :func:`cholesky_ex`."""
 
-    name = __name__ = __qualname__ = "cholesky"
-    signature = "(d,d)->(d,d)"
+    def __init__(self, body: Callable[..., None]) -> None:
+        settings = {"attributes": {"check": True, "jitter": None}, "vjp_from": "outputs", "two_calls": _in_two_calls}
+        super().__init__("sym(d)->tril(d)", body, settings)
+        self.__doc__ = f"{self.__doc__}{inspect.cleandoc(_FAILURES)}\n"
+        self.defvjp(body)
+        del self.vjp  # the method below
 
-    def vjp(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+    def _python_signature(self, p: Pass) -> inspect.Signature:
+        made = super()._python_signature(p)
+        optional = [x.replace(default=None) if x.name == "jitter" else x for x in made.parameters.values()]
+        return made.replace(parameters=optional)
+
+    def vjp(self, *args: Any, wrt: Any = None, out: Any = None, **keywords: Any) -> Any:
         """Symmetric cotangent of ``a``.
 
         Parameters
         ----------
         scale_tril, ct_scale_tril : array, shape (..., d, d)
-            The factor and its cotangent, of which the lower triangles are read.
+            The factor and its cotangent, of which the lower triangles are read; None stands for a cotangent of zero.
+        wrt : tuple of str, optional
+            ``("a",)``, or ``()`` for no cotangent.
         out : array, optional
             Where to write the result.
 
@@ -152,75 +200,54 @@ class Cholesky:
         -------
         ct_a : array, shape (..., d, d)
             ``(S + S^T)/2``, ``S = L^-T Phi(L^T ct_L) L^-1``; NaN for a failed event (Murray, arXiv 1602.07527).
-        """
-        return _run(cholesky_ex.vjp, *args, out=out, **keywords)
-
-    def value_and_vjp(
-        self, a: Any, ct_scale_tril: Any, *, check: bool = True, jitter: float | None = None, out: Any = None
-    ) -> Any:
-        """Factors and the symmetric cotangent of ``a``, as ``(scale_tril, ct_a)``.
-
-        Parameters
-        ----------
-        a, ct_scale_tril : array, shape (..., d, d)
-            Of both the lower triangles are read.
-        check, jitter
-            As in the forward call.
-        out : tuple of two arrays, optional
-            Where to write the results.
-        """
-        if out is not None and not (isinstance(out, tuple) and len(out) == 2):
-            got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
-            raise TypeError(f"cholesky.value_and_vjp: out must be a tuple of 2 arrays (scale_tril, ct_a), got {got}")
-        first, second = (None, None) if out is None else out
-        cotangent = np.array(ct_scale_tril) if out is not None else ct_scale_tril  # which the factor may overwrite
-        scale_tril = self(a, check=check, jitter=jitter, out=first)
-        return scale_tril, self.vjp(scale_tril, cotangent, out=second)
-
-    def __call__(self, a: Any, *, check: bool = True, jitter: float | None = None, out: Any = None) -> Any:
-        """Lower Cholesky factors of symmetric positive-definite matrices.
-
-        Parameters
-        ----------
-        a : array, shape (..., d, d)
-            Only the lower triangle is read.
-        check : bool
-            Whether a failed matrix raises; otherwise it is NaN.
-        jitter : float, optional
-            Failed matrices alone are tried again with ``jitter``, ``10 jitter`` and ``100 jitter`` times the mean of
-            their diagonal added to it; a RuntimeWarning says how many needed it.
-        out : array, optional
-            Where to write the result.
-
-        Returns
-        -------
-        array, shape (..., d, d)
-            Lower factor, zeros above the diagonal. Its vjp takes the factor in place of ``a``:
-            ``cholesky.vjp(scale_tril, ct_scale_tril)``.
 
         Raises
         ------
-        NotPositiveDefiniteError
-            With ``info`` and ``indices`` of the failed matrices. With ``out``, it then holds NaN for those.
+        TypeError, ValueError
+            Naming the argument, what came and what was expected.
         """
-        check = as_bool("cholesky: check", check)
+        return _run(cholesky_ex.vjp, *args, wrt=wrt, out=out, **keywords)
+
+    def __call__(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+        """Run the op on matrices of shape ``batch_shape + (d, d)``."""
+        (a,), settings = _read_call(self.forward_pass, args, keywords)
+        check, jitter = as_bool("cholesky: check", settings.get("check", True)), settings.get("jitter")
         if jitter is not None:
             jitter = as_float("cholesky: jitter", jitter, 0, above=True)
-            a = np.array(a) if out is not None and hasattr(a, "__array__") else a  # which out may overwrite
+            a = as_float_array("cholesky: a", a)
+            a = a.copy() if out is not None else a  # which out may overwrite
         both = None if out is None else (out, np.empty(getattr(a, "shape", ())[:-2], np.int32))
         scale_tril, info = _run(cholesky_ex, a, out=both)
         if jitter is not None and np.any(info):
-            info = _try_again(np.asarray(a), scale_tril, np.array(info), jitter)
+            info = _try_again(a, scale_tril, np.array(info), jitter)
         if check and np.any(info):
             raise NotPositiveDefiniteError(info)
         return scale_tril
 
-    def __repr__(self) -> str:
-        return f"<op cholesky: {self.signature}>"
 
-    def __reduce__(self) -> str:
-        return self.name
+_FAILURES = """
+    NotPositiveDefiniteError
+        With ``info`` and ``indices`` of the failed matrices. With ``out``, it then holds NaN for those.
+"""
 
 
-cholesky = Cholesky()
-cholesky.__doc__ = Cholesky.__call__.__doc__
+@Cholesky
+def cholesky(a, check, jitter, scale_tril):
+    """Lower Cholesky factors of symmetric positive-definite matrices.
+
+    Parameters
+    ----------
+    a : array, shape (..., d, d)
+        Only the lower triangle is read.
+    check : bool
+        Whether a failed matrix raises; otherwise it is NaN.
+    jitter : float, optional
+        Failed matrices alone are tried again with ``jitter``, ``10 jitter`` and ``100 jitter`` times the mean of
+        their diagonal added to it; a RuntimeWarning says how many needed it.
+
+    Returns
+    -------
+    array, shape (..., d, d)
+        Lower factor, zeros above the diagonal. Its vjp takes the factor in place of ``a``:
+        ``cholesky.vjp(scale_tril, ct_scale_tril)``.
+    """

@@ -70,9 +70,25 @@ def elbo_tril_combine(
 def elbo_diag_combine(
     noise, log_prob, grad, scale_diag, estimator, weighted, log_weights, value, standard_error, ct_loc, ct_scale_diag
 ):
-    """ELBO and gradient of ``N(loc, diag(scale_diag^2))``, as :func:`elbo_tril_combine`.
+    """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` from draws of a density that was computed outside.
 
-    ``scale_diag`` and ``ct_scale_diag`` have shape (..., d): the diagonals of what stands there.
+    Parameters
+    ----------
+    noise, grad : array, shape (..., s, d)
+        Standard normals, and the gradients of ``log p(x, z)`` at ``z_s = loc + scale_diag noise_s``; noise may be a
+        Draw.
+    log_prob : array, shape (..., s)
+        ``log p(x, z_s)``.
+    scale_diag : array, shape (..., d)
+    estimator, weighted
+        As for :func:`elbo_tril_combine`.
+
+    Returns
+    -------
+    log_weights, value, standard_error, ct_loc
+        As of :func:`elbo_tril_combine`, with ``L = diag(scale_diag)``.
+    ct_scale_diag : array, shape (..., d)
+        The diagonal of ``ct_scale_tril``.
     """
     estimate_diag(noise, log_prob, grad, scale_diag, estimator, weighted,
                   log_weights, value, standard_error, ct_loc, ct_scale_diag)  # fmt: skip
@@ -161,7 +177,20 @@ def elbo_diag_linear_gaussian(
 ):  # fmt: skip
     """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` for the target of :func:`elbo_tril_linear_gaussian`.
 
-    ``scale_diag`` and ``ct_scale_diag`` have shape (..., d).
+    Parameters
+    ----------
+    noise : array, shape (..., s, d), or Draw
+        As for :func:`elbo_tril_linear_gaussian`.
+    loc, scale_diag : array, shape (..., d)
+    x, bias : array, shape (..., n)
+    weight : array, shape (..., n, d)
+    noise_scale : array, shape (...)
+    estimator : {"pathwise", "stl", "iwae", "dreg"}
+
+    Returns
+    -------
+    tuple
+        As :func:`elbo_diag_combine`: log_weights, value, standard_error, ct_loc, ct_scale_diag.
     """
     z, log_prob, grad = draw_diag(noise, loc, scale_diag), np.empty_like(log_weights), np.empty_like(noise)
     linear_gaussian(z, x, weight, bias, noise_scale, log_prob, grad)
@@ -226,7 +255,18 @@ def elbo_diag_gaussian(
 ):  # fmt: skip
     """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` for the density of :func:`elbo_tril_gaussian`.
 
-    ``scale_diag`` and ``ct_scale_diag`` have shape (..., d).
+    Parameters
+    ----------
+    noise : array, shape (..., s, d), or Draw
+        As for :func:`elbo_tril_linear_gaussian`.
+    loc, scale_diag, target_loc : array, shape (..., d)
+    target_scale_tril : array, shape (..., d, d)
+    estimator : {"pathwise", "stl", "iwae", "dreg"}
+
+    Returns
+    -------
+    tuple
+        As :func:`elbo_diag_combine`: log_weights, value, standard_error, ct_loc, ct_scale_diag.
     """
     z, log_prob, grad = draw_diag(noise, loc, scale_diag), np.empty_like(log_weights), np.empty_like(noise)
     gaussian(z, target_loc, target_scale_tril, log_prob, grad)

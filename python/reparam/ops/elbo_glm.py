@@ -108,7 +108,21 @@ def elbo_diag_glm(
 ):  # fmt: skip
     """ELBO and gradient of ``N(loc, diag(scale_diag^2))`` for the model of :func:`elbo_tril_glm`.
 
-    ``scale_diag`` and ``ct_scale_diag`` have shape (..., d).
+    Parameters
+    ----------
+    noise : array, shape (..., s, d), or Draw
+    loc, scale_diag : array, shape (..., d)
+    features : array, shape (..., n, d)
+    y : array, shape (..., n)
+    prior_scale, log_normalizer : array, shape (...)
+    estimator : {"pathwise", "stl", "iwae", "dreg"}
+    family : {"logistic", "poisson", "normal"}
+        All as for :func:`elbo_tril_glm`.
+
+    Returns
+    -------
+    tuple
+        As :func:`elbo_diag_combine`: log_weights, value, standard_error, ct_loc, ct_scale_diag.
     """
     z, log_prob, grad = draw_diag(noise, loc, scale_diag), np.empty_like(log_weights), np.empty_like(noise)
     glm(z, features, y, prior_scale, log_normalizer, family, log_prob, grad)

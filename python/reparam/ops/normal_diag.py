@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._op import op
-from .normal_tril import HALF_LOG_2PI, log_det, square_norm
+from .normal_tril import HALF_LOG_2PI, log_det, scale_slope, scale_term, square_norm
 from .tril import poison
 
 
@@ -152,8 +152,13 @@ def normal_diag_kl_standard(loc, scale_diag, kl):
     Returns
     -------
     array, shape (...)
+        ``sum_i (scale_i^2 - 1)/2 - log scale_i + loc_i^2/2``: never negative, 0 for ``N(0, I)``; NaN where a scale is
+        not positive.
     """
-    kl[0] = 0.5 * (square_norm(scale_diag) + square_norm(loc) - loc.shape[0]) - log_det(scale_diag)
+    total = poison(scale_diag)
+    for i in range(loc.shape[0]):
+        total = total + (scale_term(scale_diag[i], 1) + 0.5 * loc[i] * loc[i])
+    kl[0] = total
 
 
 @normal_diag_kl_standard.defvjp
@@ -161,4 +166,4 @@ def _(loc, scale_diag, ct_kl, ct_loc, ct_scale_diag):
     ct = ct_kl + poison(scale_diag)
     for i in range(loc.shape[0]):
         ct_loc[i] = ct * loc[i]
-        ct_scale_diag[i] = ct * (scale_diag[i] - 1 / scale_diag[i])
+        ct_scale_diag[i] = ct * scale_slope(scale_diag[i])

@@ -7,27 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .._op import op, select
-from .normal_tril import square_norm
+from .._op import op
+from .normal_tril import scale_term, square_norm
 from .tril import diagonal_of, poison, solve_lower, solve_lower_transposed
-
-TERMS = 11  # of the series below: the next one is under 2^-53 of the first for z < 0.029
-
-
-def scale_term(scale, other):
-    """``(r^2 - 1)/2 - log r >= 0``, ``r = scale/other``, to a few roundings of itself.
-
-    Near 1 the two cancel. There, with ``e = r - 1`` (exact where scale and other are close), ``s = e/(2 + e)``,
-    ``z = s^2``: ``e - log(1 + e) = e^2/2 - s (e^2/2 + 2 z/3 + 2 z^2/5 + 2 z^3/7 + ...)``.
-    """
-    e = (scale - other) / other
-    s = e / (2 + e)
-    z = s * s
-    series = z * (2 / (2 * TERMS + 1))
-    for k in range(TERMS - 1, 0, -1):
-        series = z * (2 / (2 * k + 1) + series)
-    half = 0.5 * e * e
-    return select(z.real < 0.029, half + (half - s * (half + series)), e + half - np.log(scale / other))
 
 
 def _diag_oracle(loc: Any, scale_diag: Any, other_loc: Any, other_scale_diag: Any) -> Any:

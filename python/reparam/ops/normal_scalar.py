@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._op import op, real_positive, select
-from .normal_kl import scale_term
-from .normal_tril import HALF_LOG_2PI
+from .normal_tril import HALF_LOG_2PI, scale_slope, scale_term
 from .tril import positive_or_nan
 
 
@@ -141,16 +140,16 @@ def normal_kl_standard(loc, scale, kl):
     Returns
     -------
     array
-        ``(scale^2 + loc^2 - 1)/2 - log scale``; NaN where a scale is not positive.
+        ``(scale^2 - 1)/2 - log scale + loc^2/2``: never negative, 0 for ``N(0, 1)``; NaN where a scale is not positive.
     """
-    kl[0] = 0.5 * (scale * scale + loc * loc - 1) - np.log(positive_or_nan(scale))
+    kl[0] = scale_term(positive_or_nan(scale), 1) + 0.5 * loc * loc
 
 
 @normal_kl_standard.defvjp
 def _(loc, scale, ct_kl, ct_loc, ct_scale):
     ct = _where_positive(scale, ct_kl)
     ct_loc[0] = ct * loc
-    ct_scale[0] = ct * (scale - 1 / scale)
+    ct_scale[0] = ct * scale_slope(scale)
 
 
 @op("(),(),(),()->()", oracle=_kl_oracle)

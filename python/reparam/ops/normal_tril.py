@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .._op import op
+from .._op import op, select
 from .tril import diagonal_of, poison, positive_or_nan, solve_lower, solve_lower_transposed
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+TERMS = 11  # of the series of scale_term: the next one is under 2^-53 of the first for z < 0.029
 
 
 def square_norm(x):
@@ -28,6 +29,28 @@ def log_det(diagonal):
     for i in range(diagonal.shape[0]):
         total = total + np.log(positive_or_nan(diagonal[i]))
     return total
+
+
+def scale_term(scale, other):
+    """``(r^2 - 1)/2 - log r >= 0``, ``r = scale/other``, to a few roundings of itself.
+
+    Near 1 the two cancel. There, with ``e = r - 1`` (exact where scale and other are close), ``s = e/(2 + e)``,
+    ``z = s^2``: ``e - log(1 + e) = e^2/2 - s (e^2/2 + 2 z/3 + 2 z^2/5 + 2 z^3/7 + ...)``.
+    """
+    e = (scale - other) / other
+    s = e / (2 + e)
+    z = s * s
+    series = z * (2 / (2 * TERMS + 1))
+    for k in range(TERMS - 1, 0, -1):
+        series = z * (2 / (2 * k + 1) + series)
+    half = 0.5 * e * e
+    return select(z.real < 0.029, half + (half - s * (half + series)), e + half - np.log(scale / other))
+
+
+def scale_slope(scale):
+    """``scale - 1/scale``, the slope of :func:`scale_term` at other = 1, to a few roundings of itself."""
+    e = scale - 1
+    return e / scale * (2 + e)
 
 
 def transform_tril(noise, loc, scale_tril, value):
@@ -210,22 +233,22 @@ def normal_tril_kl_standard(loc, scale_tril, kl):
     Returns
     -------
     array, shape (...)
-        ``(|L|_F^2 + |loc|^2 - d)/2 - sum log L_ii``.
+        ``(|L|_F^2 + |loc|^2 - d)/2 - sum log L_ii``: never negative, 0 for ``N(0, I)``; NaN where a diagonal is not
+        positive.
     """
-    d = loc.shape[0]
-    squares = square_norm(loc)
-    for i in range(d):
-        for j in range(i + 1):
+    squares, terms = square_norm(loc), poison(diagonal_of(scale_tril))
+    for i in range(loc.shape[0]):
+        for j in range(i):
             squares = squares + scale_tril[i, j] * scale_tril[i, j]
-    kl[0] = 0.5 * (squares - d) - log_det(diagonal_of(scale_tril))
+        terms = terms + scale_term(scale_tril[i, i], 1)
+    kl[0] = 0.5 * squares + terms
 
 
 @normal_tril_kl_standard.defvjp
 def _(loc, scale_tril, ct_kl, ct_loc, ct_scale_tril):
-    bad = poison(diagonal_of(scale_tril))
-    ct = ct_kl + bad
+    ct = ct_kl + poison(diagonal_of(scale_tril))
     for i in range(loc.shape[0]):
         ct_loc[i] = ct * loc[i]
-        for j in range(i + 1):
+        for j in range(i):
             ct_scale_tril[i, j] = ct * scale_tril[i, j]
-        ct_scale_tril[i, i] = ct_scale_tril[i, i] - ct / scale_tril[i, i]
+        ct_scale_tril[i, i] = ct * scale_slope(scale_tril[i, i])

@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 Array = NDArray[Any]
-EVENTS = 12
+EVENTS = 37  # two vectors of 16 and a tail
 
 
 def wide(array: Any) -> Array:

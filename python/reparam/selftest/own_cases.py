@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import reparam as rp
 
 from .._op import Op
 from . import GOLDEN, exact, measures, words
-from .cases import COMPLEX, LARGEST, Case, Sizes
+from .cases import COMPLEX, LARGEST, Case, Lanes, Problem, Sizes, lanes
 from .measures import EVENTS
 from .problems import UNIT, exact_cotangents
 
@@ -62,29 +62,32 @@ def _info_errors(a: Array, info: int) -> int:
 def of_cholesky_vjp(op: Op, sizes: Sizes, dtype: str) -> Iterator[Case]:
     """Relative errors over cond(A) u."""
     for condition in CONDITIONS[dtype]:
-        for where, problem in _graded(op, sizes, dtype, condition):
-            yield Case(where, partial(_cholesky_vjp_errors, *problem, condition * UNIT[dtype]))
+        for where, errors in _graded(op, sizes, dtype, condition):
+            yield Case(where, partial(errors, condition * UNIT[dtype]))
 
 
 def of_cholesky_vjp_at_moderate_condition(op: Op, sizes: Sizes, dtype: str) -> Iterator[Case]:
     """Relative errors themselves."""
     for condition in MODERATE:
-        for where, problem in _graded(op, sizes, dtype, condition):
-            yield Case(where, partial(_cholesky_vjp_errors, *problem, 1.0))
+        for where, errors in _graded(op, sizes, dtype, condition):
+            yield Case(where, partial(errors, 1.0))
 
 
-def _graded(op: Op, sizes: Sizes, dtype: str, condition: float) -> Iterator[tuple[str, tuple[Array, Array, Array]]]:
-    """Matrices of one condition, cotangents of their factors, and the exact cotangents of the matrices."""
+def _graded(op: Op, sizes: Sizes, dtype: str, condition: float) -> Iterator[tuple[str, Callable[[float], Array]]]:
+    """Matrices of one condition: the errors of their cotangents over a scale."""
     for d in (d for d in sizes if d <= LARGEST):
         rng = np.random.default_rng([d, int(condition)])
-        a = measures.spd(rng, max(1, 16 // d), d, condition).astype(dtype)
-        ct = np.tril(rng.standard_normal(a.shape)).astype(dtype)
-        (wanted,) = exact_cotangents(op, [a], [ct], d, {}, COMPLEX[dtype])
-        yield f"d = {d}, condition {condition:g}", (a, ct, wanted)
+        p = Problem(f"d = {d}, condition {condition:g}", d, {}, [measures.spd(rng, EVENTS, d, condition).astype(dtype)])
+        at, ct = lanes(op, p), np.tril(rng.standard_normal((EVENTS, d, d))).astype(dtype)
+        few = at.exact.inputs
+        wanted = exact_cotangents(op, few, [ct[: len(few[0])]], d, {}, COMPLEX[dtype])
+        yield p.where, partial(_cholesky_vjp_errors, [*p.inputs, ct], at, wanted)
 
 
-def _cholesky_vjp_errors(a: Array, ct: Array, wanted: Array, scale: float) -> Array:
-    return measures.relative_error(rp.cholesky_ex.vjp(rp.cholesky(a), ct), wanted) / scale
+def _cholesky_vjp_errors(arrays: list[Array], at: Lanes, wanted: list[Array], scale: float) -> Array:
+    a, ct = at.of(arrays)
+    ((found, exact_ct),) = at.beside([rp.cholesky_ex.vjp(rp.cholesky(a), ct)], wanted)
+    return measures.relative_error(found, exact_ct) / scale
 
 
 # ---- solves
@@ -144,7 +147,7 @@ def _against_the_definition(op: Op, dtype: str) -> Case:
     settings = {"n": NUMBERS, "dtype": dtype, "key_low": KEY & 0xFFFFFFFF, "key_high": KEY >> 32}
     with rp.backend("reference"):
         expected = op(*addresses, **settings)
-    return Case("random addresses", lambda: measures.different(op(*addresses, **settings), expected))
+    return Case("random addresses", lambda: measures.different(op(*addresses, **settings), expected), ("reference",))
 
 
 def of_noise_in_ulps(_: Op, sizes: Sizes, dtype: str) -> Iterator[Case]:
