@@ -95,6 +95,9 @@ MORE_THAN_ALL_MEMORY = {
     "words": lambda: rp.random.bits(HUGE, key=0),
     "normals": lambda: rp.random.normal((HUGE,), key=0),
     "draws": lambda: rp.MultivariateNormal(np.zeros(2), scale_tril=np.eye(2)).rsample((HUGE,), key=0),
+    "a shape of too many": lambda: rp.random.normal((2**40, 2**40), key=0),
+    "draws of too many": lambda: rp.Normal(0.0, 1.0).rsample((10**10, 10**9), key=0),
+    "a batch of too many": lambda: rp.normal_log_prob(B(0.0, (2**31, 1)), B(0.0, (2**32,)), 1.0),
     "parameters": lambda: rp.nn.MLP((2**26, 2**26), key=0),
 }
 

@@ -87,7 +87,7 @@ def normal(shape: Any, *, key: Key, stream: int = 0, offset: int = 0, dtype: Any
     """
     sizes = as_shape("normal: shape", shape)
     if like is not None and dtype is None:
-        real = as_dtype("normal: the dtype of like", as_array("normal: like", like).dtype)
+        real = as_dtype("normal: the dtype of like", as_array("normal: like", like).dtype.newbyteorder("="))
     else:
         real = as_dtype("normal: dtype", np.float64 if dtype is None else dtype)
     place = _place("normal", stream, offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from .._op import Pass
 from .._signature import Operand
+from .values import MOST_ELEMENTS
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -79,11 +81,14 @@ def broadcast_batches(owner: str, names: Sequence[str], shapes: Sequence[Shape])
     for name, shape in zip(names, shapes, strict=True):  # before NumPy is asked, which has a limit of its own
         if len(shape) > MOST_BATCH_DIMS:
             raise ValueError(f"{owner}: {name} may have at most {MOST_BATCH_DIMS} batch dims, got {len(shape)}")
-    try:
-        return shapes[0] if all(s == shapes[0] for s in shapes) else np.broadcast_shapes(*shapes)
-    except ValueError:
-        listed = ", ".join(f"{n} {s}" for n, s in zip(names, shapes, strict=True))
-        raise ValueError(f"{owner}: batch shapes do not broadcast: {listed}") from None
+    sizes = [{*at} - {1} for at in zip_longest(*(s[::-1] for s in shapes), fillvalue=1)]
+    listed = ", ".join(f"{n} {s}" for n, s in zip(names, shapes, strict=True))
+    if any(len(at) > 1 for at in sizes):
+        raise ValueError(f"{owner}: batch shapes do not broadcast: {listed}")
+    batch_shape = tuple(at.pop() if at else 1 for at in reversed(sizes))
+    if math.prod(batch_shape) > MOST_ELEMENTS:
+        raise MemoryError(f"{owner}: a batch of {batch_shape} is more than any memory holds ({listed})")
+    return batch_shape
 
 
 def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:

@@ -123,13 +123,19 @@ def as_names(name: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
+MOST_ELEMENTS = 2**48  # as in the kernels' driver
+
+
 def as_shape(name: str, value: Any) -> tuple[int, ...]:
     """A shape: an integer, or some."""
     try:
-        sizes = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
-        return tuple(as_int(name, n) for n in sizes)
+        given = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+        sizes = tuple(as_int(name, n) for n in given)
     except TypeError:
         raise TypeError(f"{name} must be an integer or a tuple of integers, got {came(value)}") from None
+    if math.prod(sizes) > MOST_ELEMENTS:
+        raise MemoryError(f"{name} {sizes} is more than any memory holds")
+    return sizes
 
 
 def as_float(name: str, value: object, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
