@@ -30,7 +30,7 @@ class Direct {
     if (!possible_ || args.size() != static_cast<size_t>(inputs_) || inputs_ == 0) return {};
     if (out && out->size() != static_cast<size_t>(pass_.count - first_result_)) return {};
     for (int i = 0; i < inputs_; ++i)
-      if (!is_plain(args[i]) || !read_shape(array_at(args, i), pass_.operand[i], call)) return {};
+      if (!is_plain(at(args, i)) || !read_shape(array_at(args, i), pass_.operand[i], call)) return {};
     int64_t events = 1;
     for (int k = 0; k < call.rank; ++k)
       if (call.shape[k] == 0 || __builtin_mul_overflow(events, call.shape[k], &events)) return {};
@@ -47,8 +47,8 @@ class Direct {
         for (int k = 0; k < event_rank(pass_.operand[i], false); ++k)
           shape.push_back(event_size(pass_.operand[i], false, call.extent, k));
         const int k = i - first_result_;
-        if (!out) results[k] = make(pass_.operand[i].item, shape, is_double);
-        else if (fits(*out, k, shape, args)) results[k] = (*out)[k];
+        if (!out) results[static_cast<size_t>(k)] = make(pass_.operand[i].item, shape, is_double);
+        else if (fits(*out, k, shape, args)) results[static_cast<size_t>(k)] = at(*out, k);
         else return {};
         call.operand[i] = read_array(array_at(results, k), pass_.operand[i], call, is_double, true, false);
       }
@@ -62,8 +62,9 @@ class Direct {
   }
 
  private:
+  static py::handle at(const py::tuple& items, int i) { return items[static_cast<size_t>(i)]; }
   static bool is_plain(py::handle x) { return Py_TYPE(x.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
-  static py::array array_at(const py::tuple& args, int i) { return py::reinterpret_borrow<py::array>(args[i]); }
+  static py::array array_at(const py::tuple& args, int i) { return py::reinterpret_borrow<py::array>(at(args, i)); }
 
   // Takes up an operand's event sizes and batch dims; false where they do not fit the others.
   static bool read_shape(const py::array& array, const OperandSpec& spec, Call& call) {
@@ -108,7 +109,7 @@ class Direct {
 
   // Whether out[k] has this shape and lies apart from the operands and from the results before it.
   static bool fits(const py::tuple& out, int k, const std::vector<py::ssize_t>& shape, const py::tuple& args) {
-    if (!is_plain(out[k])) return false;
+    if (!is_plain(at(out, k))) return false;
     const py::array array = array_at(out, k);
     if (array.ndim() != static_cast<py::ssize_t>(shape.size())) return false;
     for (size_t j = 0; j < shape.size(); ++j)
