@@ -39,17 +39,59 @@ REPARAM_HD V poison_unless_positive(int64_t d, Tril<const V> scale_tril) {
   return sum;
 }
 
+// sum_i log x_i as one logarithm, of a product: x = 2^k m with m in [sqrt(1/2), sqrt(2)); the m are multiplied, the k
+// added. A logarithm for each x took half the time of a log density. NaN unless every x is > 0, inf where one is.
+template <class V>
+class LogProduct {
+ public:
+  REPARAM_HD void multiply(V x) {
+    using F = FormatOf<V>;
+    const auto usual = (x >= V(F::min_normal)) & (x < V(F::infinity));
+    if (any(!usual)) x = rescue(x);
+    const Scaled<V> part = split_exponent(x);
+    product_ = product_ * (V(1) + part.fraction);
+    exponent_ = exponent_ + part.exponent;
+    if (++factors_ % 32 == 0) normalize();  // the product is within 2^+-17
+  }
+
+  REPARAM_HD V log() {
+    normalize();
+    return log_scaled<Fused>(Scaled<V>{exponent_, product_ - V(1)}, V(0)) + special_;
+  }
+
+ private:
+  REPARAM_HD void normalize() {
+    const Scaled<V> part = split_exponent(product_);
+    product_ = V(1) + part.fraction;
+    exponent_ = exponent_ + part.exponent;
+  }
+
+  // Scales a subnormal x up; remembers what has no finite logarithm, and gives 1 in its place.
+  REPARAM_HD V rescue(V x) {
+    using F = FormatOf<V>;
+    constexpr int shift = F::mantissa_bits + 2;
+    const auto finite = (x > V(0)) & (x < V(F::infinity));
+    special_ = special_ + select(finite, V(0), select(x > V(0), x, V(F::nan)));
+    const auto subnormal = finite & (x < V(F::min_normal));
+    exponent_ = exponent_ - select(subnormal, V(shift), V(0));
+    return select(finite, select(subnormal, x * power_of_two<V>(F::bias + shift), x), V(1));
+  }
+
+  V product_ = V(1), exponent_ = V(0), special_ = V(0);
+  int64_t factors_ = 0;
+};
+
 template <class V>
 REPARAM_HD V log_det(int64_t d, Vec<const V> scale_diag) {  // sum_i log scale_i, NaN unless all are > 0
-  V sum = constant<V>(0);
-  for (int64_t i = 0; i < d; ++i) sum = sum + log(positive(scale_diag[i]));
-  return sum;
+  LogProduct<V> product;
+  for (int64_t i = 0; i < d; ++i) product.multiply(scale_diag[i]);
+  return product.log();
 }
 template <class V>
 REPARAM_HD V log_det(int64_t d, Tril<const V> scale_tril) {  // sum_i log L_ii, NaN unless all are > 0
-  V sum = constant<V>(0);
-  for (int64_t i = 0; i < d; ++i) sum = sum + log(positive(scale_tril(i, i)));
-  return sum;
+  LogProduct<V> product;
+  for (int64_t i = 0; i < d; ++i) product.multiply(scale_tril(i, i));
+  return product.log();
 }
 
 template <class V>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Entropy of N(loc, diag(s^2)): sum_i log s_i + d (1 + log(2 pi))/2.   vjp: s: ct / s.
-// Cost d logarithms, d elements moved.
+// Cost 15 d flops and a logarithm, d elements moved.
 #pragma once
 #include "../core/linear.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // log N(value | loc, diag(s^2)), s = scale_diag:  y = (value - loc)/s;  log_prob = -|y|^2/2 - sum_i log s_i - d log(2
-// pi)/2. Cost 4 d flops and d logarithms, 3 d elements moved.   vjp: value: -y/s,  loc: y/s,  s: (y^2 - 1)/s, all times
+// pi)/2. Cost 20 d flops and a logarithm, 3 d elements moved.   vjp: value: -y/s,  loc: y/s,  s: (y^2 - 1)/s, all times
 // ct.
 #pragma once
 #include "../core/linear.hpp"

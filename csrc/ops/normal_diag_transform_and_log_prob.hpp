@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // value = loc + s noise and its own log density: log_prob = -|noise|^2/2 - sum_i log s_i - d log(2 pi)/2.
-// Cost 4 d flops and d logarithms, 4 d elements moved.
+// Cost 20 d flops and a logarithm, 4 d elements moved.
 // vjp: noise: s ct_value - ct_log_prob noise;  loc: ct_value;  s: ct_value noise - ct_log_prob / s.
 #pragma once
 #include "../core/linear.hpp"

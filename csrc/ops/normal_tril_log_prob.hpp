@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // log N(value | loc, L L^T), L = scale_tril:
 //   y = L^-1 (value - loc);   log_prob = -|y|^2/2 - sum_i log L_ii - d log(2 pi)/2
-// Cost d^2 flops and d logarithms, d(d+5)/2 elements moved. |error| <= 8 d u max(1, |log_prob|) max(1, cond(L)/1e3).
-// vjp: z = L^-T y;  value: -z,  loc: z,  L: tril(z y^T) - diag(1/L_ii), all times ct.
+// Cost d^2 + 15 d flops and a logarithm, d(d+5)/2 elements moved. |error| <= 8 d u max(1, |log_prob|) max(1,
+// cond(L)/1e3). vjp: z = L^-T y;  value: -z,  loc: z,  L: tril(z y^T) - diag(1/L_ii), all times ct.
 #pragma once
 #include "../core/linear.hpp"
 

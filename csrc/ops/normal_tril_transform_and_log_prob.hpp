@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // value = loc + L noise and its own log density under q = N(loc, L L^T), without a solve:
 //   log_prob = -|noise|^2/2 - sum_i log L_ii - d log(2 pi)/2
-// Cost d^2 flops and d logarithms, d(d+7)/2 elements moved.
+// Cost d^2 + 15 d flops and a logarithm, d(d+7)/2 elements moved.
 // vjp: noise: L^T ct_value - ct_log_prob noise;  loc: ct_value;  L: tril(ct_value noise^T) - ct_log_prob diag(1/L_ii).
 #pragma once
 #include "../core/linear.hpp"
