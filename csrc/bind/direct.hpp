@@ -34,7 +34,7 @@ class Direct {
     int64_t events = 1;
     for (int k = 0; k < call.rank; ++k)
       if (call.shape[k] == 0 || __builtin_mul_overflow(events, call.shape[k], &events)) return {};
-    if (events > int64_t{1} << 40) return {};
+    if (events > int64_t{1} << 40) return {};  // the front end has words for what no memory holds
     for (int s = 0; s < pass_.symbols; ++s)
       if (call.extent[s] < 1) return {};
     const bool is_double = array_at(args, 0).itemsize() == 8;

@@ -13,6 +13,17 @@
 
 namespace reparam::REPARAM_ARCH {
 
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct IndicesUpTo : IndicesUpTo<N - 1, N - 1, I...> {};
+template <int... I>
+struct IndicesUpTo<0, I...> {
+  using type = Indices<I...>;
+};
+template <int N>
+using indices = typename IndicesUpTo<N>::type;
+
 template <class T, int W>
 struct VectorOf {  // in a trait of its own: GCC 12 confuses constructors when the typedef sits in Lanes
   typedef T type __attribute__((vector_size(sizeof(T) * W)));
@@ -144,19 +155,31 @@ constexpr size_t kHardwareBytes = 32;
 constexpr size_t kHardwareBytes = 16;
 #endif
 
+// In registers by a shuffle (through memory the two parts would wait for their stores); a vector wider than the
+// hardware's lies in memory anyway.
 template <class T, int W>
 struct Halves {
   typename VectorOf<T, W / 2>::type low, high;
 };
+template <class T, int W, int... I>
+REPARAM_HD Halves<T, W> shuffle_apart(typename VectorOf<T, W>::type x, Indices<I...>) {
+  return {__builtin_shufflevector(x, x, I...), __builtin_shufflevector(x, x, (W / 2 + I)...)};
+}
 template <class T, int W>
 REPARAM_HD Halves<T, W> split(typename VectorOf<T, W>::type x) {
+  if constexpr (sizeof x <= kHardwareBytes) return shuffle_apart<T, W>(x, indices<W / 2>{});
   Halves<T, W> h;
   __builtin_memcpy(&h, &x, sizeof h);
   return h;
 }
+template <class T, int W, int... I>
+REPARAM_HD typename VectorOf<T, W>::type shuffle_together(Halves<T, W> h, Indices<I...>) {
+  return __builtin_shufflevector(h.low, h.high, I...);
+}
 template <class T, int W>
 REPARAM_HD typename VectorOf<T, W>::type join(Halves<T, W> h) {
   typename VectorOf<T, W>::type x;
+  if constexpr (sizeof x <= kHardwareBytes) return shuffle_together<T, W>(h, indices<W>{});
   __builtin_memcpy(&x, &h, sizeof x);
   return x;
 }

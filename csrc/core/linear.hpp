@@ -47,8 +47,7 @@ class LogProduct {
   REPARAM_HD void multiply(V x) {
     using F = FormatOf<V>;
     const auto usual = (x >= V(F::min_normal)) & (x < V(F::infinity));
-    if (any(!usual)) x = rescue(x);
-    const Scaled<V> part = split_exponent(x);
+    const Scaled<V> part = any(!usual) ? split_unusual(x) : split_exponent(x);
     product_ = product_ * (V(1) + part.fraction);
     exponent_ = exponent_ + part.exponent;
     if (++factors_ % 32 == 0) normalize();  // the product is within 2^+-17
@@ -66,15 +65,12 @@ class LogProduct {
     exponent_ = exponent_ + part.exponent;
   }
 
-  // Scales a subnormal x up; remembers what has no finite logarithm, and gives 1 in its place.
-  REPARAM_HD V rescue(V x) {
+  // Remembers what has no finite logarithm, and gives 1 in its place.
+  REPARAM_HD Scaled<V> split_unusual(V x) {
     using F = FormatOf<V>;
-    constexpr int shift = F::mantissa_bits + 2;
     const auto finite = (x > V(0)) & (x < V(F::infinity));
     special_ = special_ + select(finite, V(0), select(x > V(0), x, V(F::nan)));
-    const auto subnormal = finite & (x < V(F::min_normal));
-    exponent_ = exponent_ - select(subnormal, V(shift), V(0));
-    return select(finite, select(subnormal, x * power_of_two<V>(F::bias + shift), x), V(1));
+    return split_exponent_of_any(select(finite, x, V(1)));
   }
 
   V product_ = V(1), exponent_ = V(0), special_ = V(0);
@@ -101,33 +97,37 @@ REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
   return sum;
 }
 
-// sums[r] <- sums[r] - sum_{k < n} l(i + r, k) x[k]: R rows at a time, so that their chains of sums overlap and each x
-// is loaded once for all of them.
-template <int R, class V>
-REPARAM_HD void subtract_rows(V* sums, Tril<const V> l, int64_t i, int64_t n, const V* x) {
+// sums[r][c] <- sums[r][c] - sum_{k < n} l(i + r, k) column[c][k]: a tile of R x C sums in registers, R + C loads for
+// R C multiply-adds, whose order is that of one sum alone.
+template <int R, int C, class V>
+REPARAM_HD void subtract_products(V (&sums)[R][C], Tril<const V> l, int64_t i, int64_t n, const V* const (&column)[C]) {
   const V* rows[R];
   REPARAM_UNROLL
   for (int r = 0; r < R; ++r) rows[r] = l.row(i + r);
   for (int64_t k = 0; k < n; ++k) {
-    const V minus = -x[k];
+    V minus[C];
     REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) sums[r] = mul_add(rows[r][k], minus, sums[r]);
+    for (int c = 0; c < C; ++c) minus[c] = -column[c][k];
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) REPARAM_UNROLL
+    for (int c = 0; c < C; ++c) sums[r][c] = mul_add(rows[r][k], minus[c], sums[r][c]);
   }
 }
 
 // x <- L^-1 x, R rows from row i on, where x[0..i) is done.
 template <int R, class V>
 REPARAM_HD void solve_rows(Tril<const V> l, int64_t i, Vec<V> x) {
-  V sums[R];
+  V sums[R][1];
   REPARAM_UNROLL
-  for (int r = 0; r < R; ++r) sums[r] = x[i + r];
-  subtract_rows<R>(sums, l, i, i, x.first);
+  for (int r = 0; r < R; ++r) sums[r][0] = x[i + r];
+  subtract_products<R, 1>(sums, l, i, i, {x.first});
   REPARAM_UNROLL
   for (int r = 0; r < R; ++r) {
+    V& sum = sums[r][0];
     REPARAM_UNROLL
-    for (int k = 0; k < r; ++k) sums[r] = mul_add(l(i + r, i + k), -sums[k], sums[r]);
-    sums[r] = sums[r] / l(i + r, i + r);
-    x[i + r] = sums[r];
+    for (int k = 0; k < r; ++k) sum = mul_add(l(i + r, i + k), -sums[k][0], sum);
+    sum = sum / l(i + r, i + r);
+    x[i + r] = sum;
   }
 }
 

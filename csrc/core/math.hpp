@@ -157,14 +157,22 @@ REPARAM_HD V log_scaled(Scaled<V> x, V correction) {
   return Step::mul_add(k, V(F::ln2_high), -((half_square - tail) - f));
 }
 
-// log(+-0) = -inf, log(x < 0) = NaN. A subnormal x is scaled up first.
+// As split_exponent, of a subnormal x too, which is scaled up first.
 template <class V>
-REPARAM_HD V log(V x) {
+REPARAM_HD Scaled<V> split_exponent_of_any(V x) {
   using F = FormatOf<V>;
   constexpr int shift = F::mantissa_bits + 2;
   const auto subnormal = x < V(F::min_normal);
   Scaled<V> scaled = split_exponent(select(subnormal, x * power_of_two<V>(F::bias + shift), x));
   scaled.exponent = scaled.exponent - select(subnormal, V(shift), V(0));
+  return scaled;
+}
+
+// log(+-0) = -inf, log(x < 0) = NaN.
+template <class V>
+REPARAM_HD V log(V x) {
+  using F = FormatOf<V>;
+  const Scaled<V> scaled = split_exponent_of_any(x);
   const V special = select(x == V(0), V(-F::infinity), select(x > V(0), x, V(F::nan)));
   return select((x > V(0)) & (x < V(F::infinity)), log_scaled<Fused>(scaled, V(0)), special);
 }

@@ -9,17 +9,6 @@
 
 namespace reparam::REPARAM_ARCH {
 
-template <int... I>
-struct Indices {};
-template <int N, int... I>
-struct IndicesUpTo : IndicesUpTo<N - 1, N - 1, I...> {};
-template <int... I>
-struct IndicesUpTo<0, I...> {
-  using type = Indices<I...>;
-};
-template <int N>
-using indices = typename IndicesUpTo<N>::type;
-
 template <bool kFirst, class A, class B>
 struct SelectType {
   using type = A;
@@ -35,16 +24,6 @@ struct SelectType<false, A, B> {
 template <class V>
 constexpr int kBlock =
     LaneTraits<V>::width < int{16 / sizeof(ElementOf<V>)} ? LaneTraits<V>::width : int{16 / sizeof(ElementOf<V>)};
-
-template <class T, int W, int... I>
-REPARAM_HD Lanes<T, 2 * W> concatenate(Lanes<T, W> low, Lanes<T, W> high, Indices<I...>) {
-  return __builtin_shufflevector(low.raw, high.raw, I...);
-}
-
-template <int kFirst, class T, int W, int... I>
-REPARAM_HD Lanes<T, W / 2> half(Lanes<T, W> x, Indices<I...>) {
-  return __builtin_shufflevector(x.raw, x.raw, (kFirst + I)...);
-}
 
 // Units of kUnit values, from a and b in turn: those of the low half, or of the high half, of every 16 bytes.
 template <int kUnit, bool kHigh, class T, int W, int... I>
@@ -113,9 +92,7 @@ REPARAM_HD V load_row(const T* data, const int64_t* at) {
     return load_unaligned<V>(data + at[0]);
   } else {
     using Half = Lanes<ElementOf<V>, W / 2>;
-    const Half low = load_row<Half>(data, at), high = load_row<Half>(data, at + W / 2);
-    if constexpr (wider_than_hardware<V>) return join(low, high);
-    else return concatenate(low, high, indices<W>{});
+    return join(load_row<Half>(data, at), load_row<Half>(data, at + W / 2));
   }
 }
 
@@ -137,12 +114,9 @@ REPARAM_HD void store_row(T* data, const int64_t* at, V row) {
   constexpr int W = LaneTraits<V>::width;
   if constexpr (W == kBlock<V>) {
     __builtin_memcpy(data + at[0], &row, sizeof row);
-  } else if constexpr (wider_than_hardware<V>) {
+  } else {
     store_row(data, at, low_half(row));
     store_row(data, at + W / 2, high_half(row));
-  } else {
-    store_row(data, at, half<0>(row, indices<W / 2>{}));
-    store_row(data, at + W / 2, half<W / 2>(row, indices<W / 2>{}));
   }
 }
 

@@ -16,14 +16,14 @@ struct cholesky_ex {
   static constexpr bool vjp_from_outputs = true;
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * n[0] * (n[0] / 3.0 + 2); }
 
-  // Columns j..j+C of L for rows i..i+R: R x C sums in registers, R + C loads for R C multiply-adds.
+  // Columns j..j+C of L for rows i..i+R.
   template <int R, int C, class V>
   REPARAM_HD static void tile(Tril<const V> a, Tril<V> l, int64_t i, int64_t j, const V* inverse) {
     V sum[R][C];
     REPARAM_UNROLL
     for (int r = 0; r < R; ++r) REPARAM_UNROLL
     for (int c = 0; c < C; ++c) sum[r][c] = a(i + r, j + c);
-    subtract_products<R, C>(sum, l, i, j);
+    subtract_earlier<R, C>(sum, l, i, j);
     REPARAM_UNROLL
     for (int r = 0; r < R; ++r) REPARAM_UNROLL
     for (int c = 0; c < C; ++c) {
@@ -34,21 +34,13 @@ struct cholesky_ex {
     }
   }
 
+  // Takes off a tile of sums for rows i.. and columns j.. what the columns before j give.
   template <int R, int C, class V>
-  REPARAM_HD static void subtract_products(V (&sum)[R][C], Tril<V> l, int64_t i, int64_t j) {
-    const V *row[R], *column[C];
-    REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) row[r] = l.row(i + r);
+  REPARAM_HD static void subtract_earlier(V (&sum)[R][C], Tril<V> l, int64_t i, int64_t j) {
+    const V* column[C];
     REPARAM_UNROLL
     for (int c = 0; c < C; ++c) column[c] = l.row(j + c);
-    for (int64_t k = 0; k < j; ++k) {
-      V minus[C];
-      REPARAM_UNROLL
-      for (int c = 0; c < C; ++c) minus[c] = -column[c][k];
-      REPARAM_UNROLL
-      for (int r = 0; r < R; ++r) REPARAM_UNROLL
-      for (int c = 0; c < C; ++c) sum[r][c] = mul_add(row[r][k], minus[c], sum[r][c]);
-    }
+    subtract_products<R, C>(sum, Tril<const V>{l.first}, i, j, column);
   }
 
   // Columns j..j+C: their triangle on the diagonal first, then the rows below it.
@@ -59,7 +51,7 @@ struct cholesky_ex {
     REPARAM_UNROLL
     for (int r = 0; r < C; ++r) REPARAM_UNROLL
     for (int c = 0; c < C; ++c) sum[r][c] = c <= r ? a(j + r, j + c) : zero;
-    subtract_products<C, C>(sum, l, j, j);
+    subtract_earlier<C, C>(sum, l, j, j);
     REPARAM_UNROLL
     for (int c = 0; c < C; ++c) {
       REPARAM_UNROLL
