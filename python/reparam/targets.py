@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ __all__ = ["GLM", "Gaussian", "LinearGaussian", "Target"]
 Array = NDArray[Any]
 
 
-class Target:
+class Target(ABC):
     """What targets share: shapes and the operands of their ops."""
 
     op: ClassVar[str]  # the end of the names of its ops
@@ -85,9 +86,9 @@ class Target:
         """Size of z."""
         return int(getattr(self, self._main).shape[-1])
 
+    @abstractmethod
     def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
         """Operands and attributes of the target's ops; ``packed`` lower factors as their triangles."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         shape = f"batch_shape={self.batch_shape}, latent_dim={self.latent_dim}"
