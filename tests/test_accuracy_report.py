@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import reparam as rp
-from reparam import _core, _dispatch, cli
+from reparam import _core, cli
 from reparam._backends import native
 from reparam.selftest import exact, measures, own_cases, problems, report
 from reparam.selftest.cases import Case
 from reparam.selftest.elbo_gradient import elbo_gradient
 from reparam.selftest.rows import MEASURES, rows
-from support import OPS, UNIT, same_bits
+from support import OPS, UNIT, run_by, same_bits
 
 NATIVE = f"native:{native.default_isa()}"
 COMPILED = [*(f"native:{isa}" for isa in _core.isas()), *(["numba"] if "numba" in rp.backends() else [])]
@@ -77,12 +77,6 @@ def test_every_pass_of_every_op_has_a_row():
         assert op.name in named
         if op.vjp is not None:
             assert {f"{op.name}.vjp", f"{op.name}.value_and_vjp"} <= set(named)
-
-
-def run_by(monkeypatch, run):
-    """All calls of kernels go this way."""
-    monkeypatch.setattr(native, "run", run)
-    monkeypatch.setattr(_dispatch, "_run_directly", lambda *_: None)
 
 
 def first_written(p, inputs, results):
@@ -200,7 +194,7 @@ def test_what_is_no_number_is_over_every_limit(errors):
 
 
 def test_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(cli.report, "run", lambda: 1)
+    monkeypatch.setattr(report, "run", lambda: 1)
     assert cli.main(["selftest", "--full"]) == 1
     for arguments in (["--ful"], ["--full=now"], ["--full", "now"], ["--json"]):
         assert cli.main(["selftest", *arguments]) == 2

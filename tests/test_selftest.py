@@ -10,7 +10,7 @@ import pytest
 import reparam as rp
 from reparam import _dispatch, selftest
 from reparam._backends import native
-from support import OPS
+from support import OPS, run_by
 
 BACKENDS = selftest.checked_backends()
 NATIVE = [name for name in BACKENDS if name.startswith("native")]
@@ -98,12 +98,6 @@ def written(p, inputs, results):
     """The first real array that a pass fills or updates."""
     outputs = results if p.outputs else [x for o, x in zip(p.inputs, inputs, strict=True) if o.in_place]
     return next(x for x in outputs if x is not None)
-
-
-def run_by(monkeypatch, run):
-    """All calls of kernels go this way."""
-    monkeypatch.setattr(native, "run", run)
-    monkeypatch.setattr(_dispatch, "_run_directly", lambda *_: None)
 
 
 def spoil(array):

@@ -35,7 +35,6 @@ class Plan(NamedTuple):
 
 
 _directs: dict[tuple[Pass, str], Any] = {}
-_native_names = {isa: f"native:{isa}" for isa in native.available()}
 _plans: dict[Any, Plan] = {}
 _MOST_PLANS = 4096
 
@@ -116,7 +115,7 @@ def _run_directly(p: Pass, args: tuple[Any, ...], out: Any) -> Any:
         return None
     results = direct(args, out if out is None or isinstance(out, tuple) else (out,), get_num_threads())
     if results is not None:
-        counts[_native_names[isa]] += 1
+        counts[f"native:{isa}"] += 1
     return results
 
 

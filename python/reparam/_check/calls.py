@@ -82,13 +82,14 @@ def broadcast_batches(owner: str, names: Sequence[str], shapes: Sequence[Shape])
         if len(shape) > MOST_BATCH_DIMS:
             raise ValueError(f"{owner}: {name} may have at most {MOST_BATCH_DIMS} batch dims, got {len(shape)}")
     sizes = [{*at} - {1} for at in zip_longest(*(s[::-1] for s in shapes), fillvalue=1)]
+    fit = all(len(at) < 2 for at in sizes)
+    batch_shape = tuple(min(at, default=1) for at in reversed(sizes))
+    if fit and math.prod(batch_shape) <= MOST_ELEMENTS:
+        return batch_shape
     listed = ", ".join(f"{n} {s}" for n, s in zip(names, shapes, strict=True))
-    if any(len(at) > 1 for at in sizes):
+    if not fit:
         raise ValueError(f"{owner}: batch shapes do not broadcast: {listed}")
-    batch_shape = tuple(at.pop() if at else 1 for at in reversed(sizes))
-    if math.prod(batch_shape) > MOST_ELEMENTS:
-        raise MemoryError(f"{owner}: a batch of {batch_shape} is more than any memory holds ({listed})")
-    return batch_shape
+    raise MemoryError(f"{owner}: a batch of {batch_shape} is more than any memory holds ({listed})")
 
 
 def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:

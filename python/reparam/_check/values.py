@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+MOST_ELEMENTS = 2**48  # of one array; a bound of the address space, in elements
 _WRITTEN = {2**63: "2**63", 2**64 - 1: "2**64 - 1", 2**64: "2**64"}
 
 
@@ -121,9 +122,6 @@ def as_names(name: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ValueError(f"{name} names an input twice: {came(value)}")
     return tuple(value)
-
-
-MOST_ELEMENTS = 2**48  # as in the kernels' driver
 
 
 def as_shape(name: str, value: Any) -> tuple[int, ...]:
