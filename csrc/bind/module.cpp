@@ -151,6 +151,12 @@ std::string default_isa() {
   return best;
 }
 
+int64_t fma_loop(const std::string& isa, const std::string& dtype, int64_t rounds) {
+  const Arch& arch = find_arch(isa);
+  const WithoutInterpreter released;
+  return arch.fma_loop(dtype == "float64", rounds);
+}
+
 py::dict stats() {
   const ThreadStats s = thread_stats();
   py::dict out;
@@ -173,6 +179,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("isas", &isas);
   m.def("default_isa", &default_isa);
   m.def("thread_stats", &stats);
+  m.def("fma_loop", &fma_loop);
   m.attr("compiler") = REPARAM_COMPILER;
   m.attr("version") = REPARAM_VERSION;
 }

@@ -346,6 +346,21 @@ REPARAM_HD bool any(Mask<T, W> condition) {
   return raw::any<T, W>(condition.raw);
 }
 
+// 64 bytes to an aligned line of memory, past the cache where the arch can; `end_streams` orders them before what
+// follows.
+REPARAM_HD void stream_line(void* to, const void* from) {
+#if defined(__AVX2__)
+  for (int k = 0; k < 2; ++k) _mm256_stream_si256((__m256i*)to + k, _mm256_loadu_si256((const __m256i*)from + k));
+#else
+  __builtin_memcpy(to, from, 64);
+#endif
+}
+REPARAM_HD void end_streams() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 // The low words of 64-bit lanes.
 REPARAM_HD uint32_t low_words(uint64_t x) { return (uint32_t)x; }
 template <int W>

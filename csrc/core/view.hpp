@@ -35,4 +35,10 @@ struct Rows {
   REPARAM_HD Vec<const V> row(int64_t i) const { return {source->row(i)}; }
 };
 
+// Two operands of a pass, by number, that may be one: the body reads each value of the input before it writes the
+// output's.
+struct InPlace {
+  int input = -1, output = -1;
+};
+
 }  // namespace reparam::REPARAM_ARCH

@@ -15,6 +15,7 @@ struct OperandData {
   bool reduced = false;                 // an output summed over the inner `terms` of the call
   bool drawn = false;                   // noise to be made: data is the uint64 stream of each event
   bool packed = false;                  // a lower factor as its triangle, row after row
+  bool large = false;                   // an output of the call that a cache does not hold
 };
 
 struct Call {

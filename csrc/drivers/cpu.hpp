@@ -2,21 +2,10 @@
 // Runs a body over a range of events: packs W events, calls the body once, unpacks. Knows loops and layouts, no
 // formula. The tail is padded with copies of the last event, so there is no second code path.
 #pragma once
-#include "operand.hpp"
+#include "position.hpp"
+#include "stage.hpp"
 
 namespace reparam::REPARAM_ARCH {
-
-inline constexpr int64_t kNotLoaded = INT64_MIN;  // no offset; -1 is one, of a view that runs backwards
-
-// Where the lanes of the current pack stand: event `lane` of operand `i` begins at `at[i][lane]`.
-template <int kCount, int W>
-struct Position {
-  int64_t index[kMaxRank];
-  int64_t at[kCount][W];
-  int64_t loaded[kCount];  // where a broadcast operand was loaded from, or kNotLoaded
-  int count;               // lanes in use
-  bool one_row;            // all lanes in one innermost row
-};
 
 template <class Op, class T, bool kVjp, class N>
 struct Pack {
@@ -24,6 +13,7 @@ struct Pack {
   using Pass = PassOf<Op, kVjp>;
   static constexpr int W = LaneTraits<V>::width;
   static constexpr int kCount = Pass::count();
+  static constexpr InPlace kInPlace = OpTraits<Op>::in_place(kVjp);
   template <int I>
   using Element = typename ItemType<T, Pass::operand(I).item>::type;
   template <int I>
@@ -37,7 +27,10 @@ struct Pack {
   RowSource<V, true> drawable_source[kCount];
   V* dense;
   V* scratch;
+  T* stage;  // results that are streamed, put together
+  Route routes[kCount];
   Position<kCount, W> position;
+  int64_t remaining;  // events of the range, those of this pack included
 
   static REPARAM_HD int64_t scratch_values(const Call& call) {
     if constexpr (requires { Op::scratch_values(call.extent); }) return Op::scratch_values(call.extent);
@@ -55,6 +48,13 @@ struct Pack {
     return most;
   }
 
+  // Whether output i is computed over an input, which halves what must fit into L1. An input that stays for many events
+  // is kept.
+  static REPARAM_HD bool shares_buffer(const Call& call, int i) {
+    return i == kInPlace.output && call.rank > 0 && call.operand[kInPlace.input].batch_stride[call.rank - 1] != 0 &&
+           !call.operand[i].reduced;
+  }
+
   // Lays the buffers out from `arena`, or only counts the bytes where it is null.
   static REPARAM_HD int64_t lay_out(const Call& call, Pack* pack, char* arena) {
     const PassSpec pass = Pass::spec();
@@ -63,6 +63,10 @@ struct Pack {
       const int64_t values = packed_values(pass.operand[i], call.extent);
       const Item item = pass.operand[i].item;
       const int64_t size = item == Item::u8 ? 8 * W : item == Item::u4 ? 4 * W : static_cast<int64_t>(sizeof(V));
+      if (shares_buffer(call, i)) {
+        if (pack) pack->buffer[i] = pack->buffer[kInPlace.input];
+        continue;
+      }
       if (pack) pack->buffer[i] = arena + bytes;
       bytes += aligned(values * size);
       if (!pass.writes[i] || !call.operand[i].reduced) continue;
@@ -72,54 +76,17 @@ struct Pack {
     if (pack) pack->dense = reinterpret_cast<V*>(arena + bytes);
     bytes += aligned(dense_values(call) * static_cast<int64_t>(sizeof(V)));
     if (pack) pack->scratch = reinterpret_cast<V*>(arena + bytes);
-    return bytes + aligned(scratch_values(call) * static_cast<int64_t>(sizeof(V)));
-  }
-
-  REPARAM_HD void seek(int64_t event) {
-    for (int k = call.rank - 1; k >= 0; --k) {
-      position.index[k] = event % call.shape[k];
-      event /= call.shape[k];
+    bytes += aligned(scratch_values(call) * static_cast<int64_t>(sizeof(V)));
+    int64_t pitch = 0;  // one copy at a time
+    for (int i = 0; i < kCount; ++i) {
+      const OperandSpec operand = pass.operand[i];
+      if (operand.kind != Kind::tril && operand.kind != Kind::symmetric) continue;
+      const Route found = route<V, T>(call, call.operand[i], call.extent[operand.symbol[0]], pass.writes[i]);
+      if (pack) pack->routes[i] = found;
+      if (found.pitch > pitch) pitch = found.pitch;
     }
-    for (int i = 0; i < kCount; ++i) position.loaded[i] = kNotLoaded;
-  }
-
-  REPARAM_HD void advance(int64_t by) {
-    for (int k = call.rank - 1; k >= 0 && by; --k) {
-      const int64_t moved = position.index[k] + by;
-      if (moved < call.shape[k]) {
-        position.index[k] = moved;
-        return;
-      }
-      position.index[k] = moved % call.shape[k];
-      by = moved / call.shape[k];
-    }
-  }
-
-  REPARAM_HD int64_t offset(int i) const {
-    int64_t sum = 0;
-    for (int k = 0; k < call.rank; ++k) sum += position.index[k] * call.operand[i].batch_stride[k];
-    return sum;
-  }
-
-  // Finds the lanes of the next pack of at most `left` events and moves past them.
-  REPARAM_HD void place(int64_t left) {
-    position.count = static_cast<int>(left < W ? left : W);
-    const int last = call.rank - 1;
-    position.one_row = last < 0 || position.index[last] + position.count <= call.shape[last];
-    if (position.one_row) {
-      for (int i = 0; i < kCount; ++i) {
-        const int64_t first = offset(i), step = last < 0 ? 0 : call.operand[i].batch_stride[last];
-        for (int lane = 0; lane < W; ++lane)
-          position.at[i][lane] = first + step * (lane < position.count ? lane : position.count - 1);
-      }
-      advance(position.count);
-      return;
-    }
-    for (int lane = 0; lane < W; ++lane) {
-      for (int i = 0; i < kCount; ++i)
-        position.at[i][lane] = lane < position.count ? offset(i) : position.at[i][position.count - 1];
-      if (lane < position.count) advance(1);
-    }
+    if (pack) pack->stage = reinterpret_cast<T*>(arena + bytes);
+    return bytes + aligned(W * pitch * static_cast<int64_t>(sizeof(T)));
   }
 
   REPARAM_HD int64_t step(int i) const { return call.rank == 0 ? 0 : call.operand[i].batch_stride[call.rank - 1]; }
@@ -177,9 +144,34 @@ struct Pack {
         const int64_t n = triangle(call.extent[spec.symbol[0]]);
         load_run(to, data, at, same_event, n, operand.event_stride[0], n);
       } else {
-        load_lower(Tril<V>{to}, dense, data, at, same_event, call.extent[spec.symbol[0]], operand.event_stride);
+        load_matrices<I>(Tril<V>{to}, data, at, same_event, call.extent[spec.symbol[0]]);
       }
     }
+  }
+
+  template <int I>
+  REPARAM_HD void load_matrices(Tril<V> to, const T* data, const int64_t* at, bool same_event, int64_t d) {
+    const Route& route = routes[I];
+    load_lower(to, dense, data, at, same_event, route.crowded, d, call.operand[I].event_stride);
+    if (route.fetched_ahead && position.one_row && remaining > W) fetch_ahead<W>(data + at[0] + W * d * d, d);
+  }
+
+  template <int I>
+  REPARAM_HD void store_matrices(T* data, const int64_t* at, Tril<V> from, int64_t d, bool symmetric) {
+    const Route& route = routes[I];
+    const int64_t* stride = call.operand[I].event_stride;
+    if (!route.pitch) {
+      store_lower(data, at, dense, from, route.crowded, d, stride, symmetric);
+      return;
+    }
+    int64_t stage_at[W];
+    for (int lane = 0; lane < W; ++lane) stage_at[lane] = lane * route.pitch;
+    store_lower(stage, stage_at, dense, from, route.crowded, d, stride, symmetric);
+    if (position.one_row && route.pitch == d * d) {
+      stream(data + at[0], stage, position.count * d * d);
+      return;
+    }
+    for (int lane = 0; lane < position.count; ++lane) stream(data + at[lane], stage + stage_at[lane], d * d);
   }
 
   template <int I>
@@ -203,8 +195,7 @@ struct Pack {
     } else if (operand.packed) {
       store_run(data, at, from, packed_values(spec, call.extent), operand.event_stride[0]);
     } else {
-      store_lower(data, at, dense, Tril<V>{from}, call.extent[spec.symbol[0]], operand.event_stride,
-                  spec.kind == Kind::symmetric);
+      store_matrices<I>(data, at, Tril<V>{from}, call.extent[spec.symbol[0]], spec.kind == Kind::symmetric);
     }
   }
 
@@ -317,13 +308,15 @@ struct Pack {
   REPARAM_HD void run(int64_t first, int64_t end, void* const* partials, Indices<I...>) {
     const bool reduce = partials != nullptr, wants_values = any_value_wanted<Op, kVjp>(call);
     (begin<I>(reduce), ...);
-    seek(first);
+    position.seek(call, first);
     for (int64_t event = first; event < end; event += W) {
-      place(end - event);
+      remaining = end - event;
+      position.place(call, remaining);
       (load<I>(), ...);
       compute(wants_values);
       (put<I>(reduce, event - first), ...);
     }
+    end_streams();
     if (reduce) (join<I>(partials), ...);
   }
 };
@@ -338,7 +331,7 @@ static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena
       return;
     }
   using P = Pack<Op, T, kVjp, N>;
-  P pack{call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, {}};
+  P pack{call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, nullptr, {}, {}, 0};
   P::lay_out(call, &pack, arena);
   pack.run(begin, end, partials, indices<P::kCount>{});
 }

@@ -22,6 +22,13 @@ struct OpTraits {
     if constexpr (requires { Op::attributes; }) return Op::attributes;
     else return "";
   }
+  static consteval InPlace in_place(bool vjp) {
+    if constexpr (requires { Op::forward_in_place; })
+      if (!vjp) return Op::forward_in_place;
+    if constexpr (requires { Op::vjp_in_place; })
+      if (vjp) return Op::vjp_in_place;
+    return {};
+  }
   static consteval PassSpec pass(bool vjp) {
     return vjp && !has_vjp() ? PassSpec{} : make_pass(Op::signature, vjp, vjp_from_outputs());
   }

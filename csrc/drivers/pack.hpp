@@ -199,12 +199,51 @@ REPARAM_HD void store_run(uint32_t* data, const int64_t* at, const W* from, int6
   store_run_loop(data, at, from, n, stride);
 }
 
+// One row of lower triangles, [0, n) of d, for K lanes at a time: a line of memory is used up before the next lanes
+// come.
+template <class V, class T>
+REPARAM_HD void load_row_of_few(V* packed, const T* data, const int64_t* at, int64_t n, int64_t d) {
+  constexpr int W = LaneTraits<V>::width, K = kBlock<V>;
+  for (int lane = 0; lane < W; lane += K)
+    for (int64_t j = 0; j < n; j += K) {
+      const int64_t first = j + K <= d ? j : d - K;
+      Lanes<T, K> block[K];
+      load_block(block, data + first, at + lane);
+#pragma GCC unroll 4
+      for (int k = 0; k < K; ++k)
+        __builtin_memcpy(reinterpret_cast<T*>(packed + first + k) + lane, &block[k], sizeof block[k]);
+    }
+}
+
+// The reverse, with zeros from n on.
+template <class V, class T>
+REPARAM_HD void store_row_of_few(T* data, const int64_t* at, const V* packed, int64_t n, int64_t d) {
+  constexpr int W = LaneTraits<V>::width, K = kBlock<V>;
+  for (int lane = 0; lane < W; lane += K)
+    for (int64_t j = 0; j < d; j += K) {
+      const int64_t first = j + K <= d ? j : d - K;
+      Lanes<T, K> block[K];
+#pragma GCC unroll 4
+      for (int k = 0; k < K; ++k) {
+        block[k] = Lanes<T, K>(T(0));
+        if (first + k < n)
+          __builtin_memcpy(&block[k], reinterpret_cast<const T*>(packed + first + k) + lane, sizeof block[k]);
+      }
+      store_block(data + first, at + lane, block);
+    }
+}
+
 // Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a block
 // is loaded as one run of d * d elements where its entries lie together.
 template <class V, class T>
-REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, int64_t d,
-                                const int64_t* stride) {
+REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, bool crowded,
+                                int64_t d, const int64_t* stride) {
   constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
+  if constexpr (W > 8)
+    if (crowded && !same_event) {
+      for (int64_t i = 0; i < d; ++i) load_row_of_few(to.row(i), data + i * stride[0], at, i + 1, d);
+      return;
+    }
   if (W > 1 && d < K && stride[1] == 1 && stride[0] == d && !same_event) {
     load_run(dense, data, at, false, d * d, 1, d * d);
     for (int64_t i = 0; i < d; ++i)
@@ -230,9 +269,21 @@ REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64
 // Packed rows to a dense matrix [d, d]: zeros above the diagonal, or mirrored where `symmetric`. `dense` is a buffer
 // of one row, or of the whole matrix where it is narrower than a block.
 template <class V, class T>
-REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> from, int64_t d, const int64_t* stride,
-                                 bool symmetric) {
+REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> from, bool crowded, int64_t d,
+                                 const int64_t* stride, bool symmetric) {
   constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
+  if constexpr (W > 8)
+    if (crowded) {
+      for (int64_t i = 0; i < d; ++i) {
+        const V* row = from.row(i);
+        if (symmetric) {
+          for (int64_t j = 0; j < d; ++j) dense[j] = j <= i ? row[j] : from(j, i);
+          row = dense;
+        }
+        store_row_of_few(data + i * stride[0], at, row, symmetric ? d : i + 1, d);
+      }
+      return;
+    }
   const V zero = V(ElementOf<V>(0));
   if constexpr (W > 1) {
     if (stride[1] == 1 && d >= K && !symmetric) {
@@ -268,12 +319,12 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> f
 }
 
 void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at, bool same_event,
-                int64_t d, const int64_t* stride);
+                bool crowded, int64_t d, const int64_t* stride);
 void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at, bool same_event,
-                int64_t d, const int64_t* stride);
-void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, int64_t d,
+                bool crowded, int64_t d, const int64_t* stride);
+void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, bool crowded, int64_t d,
                  const int64_t* stride, bool symmetric);
-void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, int64_t d,
+void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, bool crowded, int64_t d,
                  const int64_t* stride, bool symmetric);
 
 }  // namespace reparam::REPARAM_ARCH

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "run.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -225,6 +227,18 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
   }
 }
 
+// An output of more than half the last cache: it would push out what it shares the cache with.
+bool is_large(const Call& call, OperandSpec spec, bool is_double) {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  static const long found = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#else
+  static const long found = 0;
+#endif
+  const double cache = found > 0 ? static_cast<double>(found) : 32e6;
+  const double events = static_cast<double>(product(call.shape, call.rank));
+  return events * static_cast<double>(values_of(spec, call.extent)) * (is_double ? 16 : 8) > cache / 2;
+}
+
 // Which dims output i is summed over, as a bit set.
 unsigned reduced_dims(const Call& call, int i) {
   unsigned dims = 0;
@@ -262,6 +276,8 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
     if (!known) groups[group_count++] = dims_of[i];
   }
   if (group_count == 0) {
+    for (int i = 0; i < pass.count; ++i)
+      call.operand[i].large = pass.writes[i] && is_large(call, pass.operand[i], is_double);
     plan.arena = kernel.arena_bytes(call);
     map_events(plan, call);
     return;

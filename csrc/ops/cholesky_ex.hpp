@@ -14,6 +14,8 @@ namespace reparam::REPARAM_ARCH {
 struct cholesky_ex {
   static constexpr auto signature = "sym(d)->tril(d),():i4";
   static constexpr bool vjp_from_outputs = true;
+  static constexpr InPlace forward_in_place{.input = 0, .output = 1};  // L over A
+  static constexpr InPlace vjp_in_place{.input = 1, .output = 2};      // ct_a over ct_scale_tril
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * n[0] * (n[0] / 3.0 + 2); }
 
   // Columns j..j+C of L for rows i..i+R.
@@ -114,7 +116,8 @@ struct cholesky_ex {
   REPARAM_HD static void vjp(N d, Tril<const V> scale_tril,  // outputs of forward
                              Tril<const V> ct_scale_tril,    // output cotangents
                              Tril<V> ct_a) {                 // input cotangents
-    for (int64_t k = 0; k < triangle(d); ++k) ct_a.first[k] = ct_scale_tril.first[k];
+    if (ct_a.first != ct_scale_tril.first)
+      for (int64_t k = 0; k < triangle(d); ++k) ct_a.first[k] = ct_scale_tril.first[k];
     for (int64_t j = d - 1; j >= 0; --j) {
       const V *r = scale_tril.row(j), inverse = constant<V>(1) / scale_tril(j, j);
       V *r_bar = ct_a.row(j), pivot_bar = ct_a(j, j);

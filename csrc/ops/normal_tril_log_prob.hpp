@@ -10,7 +10,8 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_log_prob {
   static constexpr auto signature = "(d),(d),tril(d)->()";
-  static constexpr bool vjp_gives_values = true;  // both need y
+  static constexpr bool vjp_gives_values = true;                   // both need y
+  static constexpr InPlace vjp_in_place{.input = 2, .output = 7};  // ct_scale_tril over scale_tril
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
 
@@ -46,8 +47,12 @@ struct normal_tril_log_prob {
     solve_lower_transposed(d, scale_tril, ct_loc);
     for (int64_t i = 0; i < d; ++i) ct_loc[i] = ct * ct_loc[i], ct_value[i] = -ct_loc[i];
     if (!ct_scale_tril.wanted) return;
-    outer_lower(d, as_const(ct_loc), as_const(y), ct_scale_tril);
-    for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = ct_scale_tril(i, i) - ct / scale_tril(i, i);
+    for (int64_t i = 0; i < d; ++i) {
+      const V entropy_term = ct / scale_tril(i, i), a = ct_loc[i];
+      V* row = ct_scale_tril.row(i);
+      for (int64_t j = 0; j <= i; ++j) row[j] = a * y[j];
+      row[i] = row[i] - entropy_term;
+    }
   }
 };
 

@@ -49,3 +49,6 @@ def default_isa() -> str:
 
 def thread_stats() -> dict[str, int]:
     """Counts ``workers``, ``jobs`` and ``max_threads_seen`` of the pool."""
+
+def fma_loop(isa: str, dtype: str, rounds: int, /) -> int:
+    """Multiply-adds at the peak rate of one core, without the interpreter's lock; the flops that it did."""
