@@ -80,13 +80,19 @@ def refine(q: Any, log_joint: Any, *, steps: int, key: Any, num_samples: int = D
     if as_int("refine: steps", steps) == 0:
         return q
     q = _own_fields(q)
-    move = _move_full if isinstance(q, MultivariateNormal) else _move_diagonal
     for t in range(steps):
         draws = {"key": rp_random.fold_in(number, t), "num_samples": num_samples, "index": index}
         grad = elbo(q, log_joint, estimator="stl", **draws).grad
-        with np.errstate(over="ignore", invalid="ignore"):  # a row whose gradient is not finite becomes NaN
-            q = move(q, grad, FIRST_STEP / (1 + t / HALF_LIFE))
+        q = _moved(q, grad, FIRST_STEP / (1 + t / HALF_LIFE))  # NaN where the gradient is not finite
     return q
+
+
+def _moved(q: Any, grad: Any, step_size: float) -> Any:
+    if isinstance(q, MultivariateNormal):
+        operands = (q.loc, q.scale_tril, grad.loc, grad.scale_tril)
+        return MultivariateNormal.trusted(*ops.normal_tril_natural_step(*operands, step_size=step_size))
+    operands = (q.loc, q.scale_diag, grad.loc, grad.scale_diag)
+    return MultivariateNormalDiag.trusted(*ops.normal_diag_natural_step(*operands, step_size=step_size))
 
 
 def _own_fields(q: Any) -> Any:
@@ -95,30 +101,3 @@ def _own_fields(q: Any) -> Any:
     if isinstance(q, MultivariateNormal):
         return MultivariateNormal.trusted(loc, np.tril(np.broadcast_to(q.scale_tril, loc.shape + q.event_shape)))
     return MultivariateNormalDiag.trusted(loc, np.broadcast_to(q.scale_diag, loc.shape))
-
-
-def _clipped(x: Array, limit: float, axes: tuple[int, ...]) -> Array:
-    norm = np.sqrt(np.square(x, dtype=np.float64).sum(axes, keepdims=True))  # no overflow where float32 starts far away
-    result: Array = x * (limit / np.maximum(norm, limit)).astype(x.dtype)
-    return result
-
-
-def _move_full(q: Any, grad: Any, a: float) -> Any:
-    scale = q.scale_tril
-    transposed = np.swapaxes(scale, -1, -2)
-    step = np.asarray(a, q.dtype)
-    u = _clipped(step * (transposed @ grad.loc[..., None]), 1.0, (-1, -2))
-    product = np.tril(transposed @ grad.scale_tril)
-    i = np.arange(q.event_shape[0])
-    product[..., i, i] *= 0.5
-    change = _clipped(step * product, 0.5, (-1, -2))
-    moved = scale + scale @ change
-    moved[..., i, i] = scale[..., i, i] * np.exp(change[..., i, i])
-    return MultivariateNormal.trusted(q.loc + (scale @ u)[..., 0], moved)
-
-
-def _move_diagonal(q: Any, grad: Any, a: float) -> Any:
-    scale, step = q.scale_diag, np.asarray(a, q.dtype)
-    u = _clipped(step * (scale * grad.loc), 1.0, (-1,))
-    change = _clipped(step * (np.asarray(0.5, q.dtype) * (scale * grad.scale_diag)), 0.5, (-1,))
-    return MultivariateNormalDiag.trusted(q.loc + scale * u, scale * np.exp(change))

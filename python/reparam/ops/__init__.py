@@ -7,6 +7,7 @@ from .cholesky import *
 from .elbo import *
 from .elbo_glm import *
 from .likelihood import *
+from .natural_step import *
 from .noise import *
 from .normal_diag import *
 from .normal_kl import *
@@ -36,6 +37,7 @@ __all__ = [
     "normal_diag_kl",
     "normal_diag_kl_standard",
     "normal_diag_log_prob",
+    "normal_diag_natural_step",
     "normal_diag_transform",
     "normal_diag_transform_and_log_prob",
     "normal_diag_vector_transform_and_log_prob",
@@ -49,6 +51,7 @@ __all__ = [
     "normal_tril_kl",
     "normal_tril_kl_standard",
     "normal_tril_log_prob",
+    "normal_tril_natural_step",
     "normal_tril_transform",
     "normal_tril_transform_and_log_prob",
     "normal_vector_transform_and_log_prob",
