@@ -29,15 +29,17 @@ struct GlmTarget {
         log_normalizer - mul_add(constant<V>(static_cast<double>(d)), log(scale), constant<V>(d * kHalfLog2Pi));
   }
 
-  // log p(y_k | eta) and its slope; the logistic one keeps its digits where the answer is nearly certain.
-  REPARAM_HD V log_likelihood(V yk, V eta, V& slope) const {
-    const V zero = constant<V>(0), one = constant<V>(1);
+  // log p(y_k | eta) and its slope; the logistic one keeps its digits where the answer is nearly certain. It leaves out
+  // -log(1 + e), e = exp(-|eta|): 1 + odds collects the product of the 1 + e, and one logarithm serves many rows.
+  REPARAM_HD V log_likelihood(V yk, V eta, V& slope, V& odds) const {
+    const V one = constant<V>(1);
     if (family == GlmFamily::logistic) {
       const V e = exp(-absolute(eta)), miss = one - yk;
-      const auto likely = eta > zero;
-      const V small = e / (one + e), large = one / (one + e);
+      const auto likely = eta > constant<V>(0);
+      const V large = one / (one + e), small = e * large;
       slope = yk * select(likely, small, large) - miss * select(likely, large, small);
-      return -mul_add(absolute(eta), select(likely, miss, yk), log1p(e));
+      odds = mul_add(odds, one + e, e);
+      return -absolute(eta) * select(likely, miss, yk);
     }
     if (family == GlmFamily::poisson) {
       const V rate = exp(eta);
@@ -48,23 +50,39 @@ struct GlmTarget {
     return constant<V>(-0.5) * slope * slope;
   }
 
+  // Row k of the data for draws t .. t + R.
+  template <int R>
+  REPARAM_HD void add_row(int64_t t, Vec<const V> x, V yk, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, V* odds,
+                          bool wants_gradient) const {
+    const V* zt = z.first + t * d;
+    V* gt = grad.first + t * d;
+    V eta[R], slope[R];
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) eta[r] = constant<V>(0);
+    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) eta[r] = mul_add(x[i], zt[r * d + i], eta[r]);
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) log_prob[t + r] = log_prob[t + r] + log_likelihood(yk, eta[r], slope[r], odds[t + r]);
+    for (int64_t i = 0; i < d && wants_gradient; ++i) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) gt[r * d + i] = mul_add(x[i], slope[r], gt[r * d + i]);
+  }
+
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
+    constexpr int64_t kRows = 64;  // whose odds are below 2^64
+    V odds[kDrawBlock];
     for (int64_t k = 0; k < count * d; ++k) grad[k] = -z[k] * precision;
     const V half = constant<V>(-0.5) * precision;
-    for (int64_t t = 0; t < count; ++t)
+    for (int64_t t = 0; t < count; ++t) {
       log_prob[t] = mul_add(half, square_norm<V>(d, Vec<const V>{z.first + t * d}), constant_term);
+      odds[t] = constant<V>(0);
+    }
     for (int64_t k = 0; k < n; ++k) {
       const Vec<const V> x = features.row(k);
-      const V yk = y[k];
-      for (int64_t t = 0; t < count; ++t) {
-        const V* zt = z.first + t * d;
-        V eta = constant<V>(0), slope;
-        for (int64_t i = 0; i < d; ++i) eta = mul_add(x[i], zt[i], eta);
-        log_prob[t] = log_prob[t] + log_likelihood(yk, eta, slope);
-        if (!wants_gradient) continue;
-        V* gt = grad.first + t * d;
-        for (int64_t i = 0; i < d; ++i) gt[i] = mul_add(x[i], slope, gt[i]);
-      }
+      int64_t t = 0;
+      for (; t + 4 <= count; t += 4) add_row<4>(t, x, y[k], z, grad, log_prob, odds, wants_gradient);
+      for (; t < count; ++t) add_row<1>(t, x, y[k], z, grad, log_prob, odds, wants_gradient);
+      if (family != GlmFamily::logistic || ((k + 1) % kRows && k + 1 < n)) continue;
+      for (t = 0; t < count; ++t) log_prob[t] = log_prob[t] - log1p(odds[t]), odds[t] = constant<V>(0);
     }
   }
 };
