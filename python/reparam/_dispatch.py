@@ -34,9 +34,17 @@ class Plan(NamedTuple):
     dtype: str
 
 
-_directs: dict[tuple[Pass, str], Any] = {}
+_directs: dict[Any, Any] = {}
 _plans: dict[Any, Plan] = {}
-_MOST_PLANS = 4096
+_coded: dict[Any, tuple[float, ...]] = {}
+_MOST_KEPT = 4096  # entries of each table
+
+
+def _keep(table: dict[Any, Any], key: Any, value: Any) -> Any:
+    if len(table) >= _MOST_KEPT:
+        table.clear()
+    table[key] = value
+    return value
 
 
 def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -53,9 +61,12 @@ def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             parts.append((Draw, x.index.shape))
         else:
             return None
-    for name, value in keywords.items():
-        parts.extend((name, type(value), value))  # the type too: 1, 1.0 and True are equal keys
+    parts.extend(_key_of_keywords(keywords))
     return tuple(parts)
+
+
+def _key_of_keywords(keywords: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple((name, type(value), value) for name, value in keywords.items())  # 1, 1.0 and True are equal keys
 
 
 def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> Any:
@@ -66,8 +77,8 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     """
     sums = keywords.pop("sums", None)
     wrt = keywords.pop("wrt", None) if p.reverse else None
-    if not keywords and sums is None and wrt is None:
-        direct = _run_directly(p, args, out)
+    if sums is None and wrt is None and keywords.keys() <= p.op.defaults.keys():
+        direct = _run_directly(p, args, out, keywords)
         if direct is not None:
             return _returned(p, direct) if out is None else _filled(p, out)
     if p.packed and _check.as_bool(f"{p.name}: packed", keywords.pop("packed", False)):
@@ -75,7 +86,7 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     given: dict[str, Any] = {}
     if keywords:
         args, given = split_keywords(p, args, keywords)
-    attributes = code_attributes(p, given) if p.op.attributes else ()
+    attributes = _attributes(p, given) if p.op.attributes else ()
     inputs, plan = _planned(p, args, keywords)
     if p.in_place:
         _check.check_in_place(p, args, plan.batch_shape)
@@ -101,18 +112,23 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
     return _filled(p, out)
 
 
-def _run_directly(p: Pass, args: tuple[Any, ...], out: Any) -> Any:
+def _attributes(p: Pass, given: dict[str, Any]) -> tuple[float, ...]:
+    """The attributes as numbers; looked up where they were given before."""
+    try:
+        key = (p.op, _key_of_keywords(given))
+        return _coded.get(key) or _keep(_coded, key, code_attributes(p, given))
+    except TypeError:  # a value without a hash, or one that is refused
+        return code_attributes(p, given)
+
+
+def _run_directly(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> Any:
     """The results of a common call, which C++ takes as it is; None where it does not."""
     name, isa = chosen_backend()
-    if name != "native":
+    if name != "native" or p.in_place:
         return None
-    try:
-        direct = _directs[p, isa]
-    except KeyError:
-        optional = None not in p.op.defaults.values()
-        direct = _directs[p, isa] = native.direct(p, isa, code_attributes(p, {})) if optional else None
-    if direct is None:
-        return None
+    attributes = _attributes(p, keywords) if p.op.attributes else ()
+    key = (p, isa, attributes)
+    direct = _directs.get(key) or _keep(_directs, key, native.direct(p, isa, attributes))
     results = direct(args, out if out is None or isinstance(out, tuple) else (out,), get_num_threads())
     if results is not None:
         counts[f"native:{isa}"] += 1
@@ -130,9 +146,7 @@ def _planned(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[
         return list(args), plan
     inputs, plan = _plan(p, args, keywords)
     if key is not None and all(x is y for x, y in zip(inputs, args, strict=False)):
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        _plans[key] = plan
+        _keep(_plans, key, plan)
     return inputs, plan
 
 
