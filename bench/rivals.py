@@ -1,109 +1,110 @@
 # SPDX-License-Identifier: MIT
-"""The rivals, each as its users write it and, where that differs, by an expert's hand. Answers are NumPy arrays.
+"""How a formula becomes a contestant of NumPy, torch or JAX. Libraries are imported when a contestant is built.
 
-A rival that is not installed is skipped by name. torch is measured at one thread and at all.
+A formula takes the arrays of one library. ``*_grad`` differentiate the sum of what it returns; the answers are then the
+value and the gradients, as ``value_and_vjp`` with cotangents of one gives them.
 """
 
-import math
-import os
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-try:
+Build = Callable[..., Callable[[], Any]]
+
+
+def numpy_calls(formula: Callable[..., Any]) -> Build:
+    """The formula on NumPy arrays."""
+    return lambda *inputs: lambda: formula(*inputs)
+
+
+def tensors(inputs: Sequence[np.ndarray]) -> list[Any]:
+    """The arrays as torch tensors over the same memory."""
     import torch
-except ImportError:
-    torch = None
 
-ALL_THREADS = len(os.sched_getaffinity(0))
-THREADS = sorted({1, ALL_THREADS})
+    return [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
 
 
-def numpy_cholesky(a):
-    return lambda: np.linalg.cholesky(a)
+def torch_calls(formula: Callable[..., Any]) -> Build:
+    """The formula on tensors, without autograd."""
+
+    def build(*inputs: np.ndarray) -> Callable[[], Any]:
+        import torch
+
+        operands = tensors(inputs)
+
+        def run() -> Any:
+            with torch.no_grad():
+                return formula(*operands)
+
+        return run
+
+    return build
 
 
-def torch_cholesky(a):
-    tensor = torch.from_numpy(a)
-    return lambda: torch.linalg.cholesky(tensor)
+def torch_grad(formula: Callable[..., Any], wrt: Sequence[int] | None = None) -> Build:
+    """Eager forward and backward passes."""
+
+    def build(*inputs: np.ndarray) -> Callable[[], Any]:
+        operands = tensors(inputs)
+        leaves = [operands[k].requires_grad_() for k in (range(len(operands)) if wrt is None else wrt)]
+
+        def run() -> Any:
+            for leaf in leaves:
+                leaf.grad = None
+            value = formula(*operands)
+            value.sum().backward()
+            return value.detach(), [leaf.grad for leaf in leaves]
+
+        return run
+
+    return build
 
 
-def torch_log_prob_and_gradient(value, loc, scale_tril):
-    """torch.distributions, forward and backward."""
-    operands = [torch.from_numpy(x).requires_grad_() for x in (value, loc, scale_tril)]
+def jax_calls(formula: Callable[..., Any]) -> Build:
+    """The formula under jit."""
 
-    def run():
-        for operand in operands:
-            operand.grad = None
-        q = torch.distributions.MultivariateNormal(operands[1], scale_tril=operands[2], validate_args=False)
-        log_prob = q.log_prob(operands[0])
-        log_prob.sum().backward()
-        return log_prob.detach(), *[operand.grad for operand in operands]
+    def build(*inputs: np.ndarray) -> Callable[[], Any]:
+        import jax
 
-    return run
+        operands, compiled = [jax.device_put(x) for x in inputs], jax.jit(formula)
+        return lambda: jax.block_until_ready(compiled(*operands))
+
+    return build
 
 
-def torch_log_prob_and_gradient_by_hand(value, loc, scale_tril):
-    """Two triangular solves and an outer product, no autograd."""
-    value, loc, factor = (torch.from_numpy(x) for x in (value, loc, scale_tril))
-    d = value.shape[-1]
+def jax_grad(formula: Callable[..., Any], wrt: Sequence[int] | None = None) -> Build:
+    """Value and gradients in one jitted function."""
 
-    def run():
-        y = torch.linalg.solve_triangular(factor, (value - loc).unsqueeze(-1), upper=False)
-        z = torch.linalg.solve_triangular(factor.mT, y, upper=True)
-        diagonal = factor.diagonal(dim1=-2, dim2=-1)
-        log_prob = -0.5 * y.square().sum((-2, -1)) - diagonal.log().sum(-1) - 0.5 * d * math.log(2 * math.pi)
-        ct_factor = torch.tril(z @ y.mT)
-        ct_factor.diagonal(dim1=-2, dim2=-1).sub_(diagonal.reciprocal())
-        return log_prob, -z.squeeze(-1), z.squeeze(-1), ct_factor
+    def both(*operands: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
 
-    return run
+        chosen = range(len(operands)) if wrt is None else wrt
 
+        def partial(*leaves: Any) -> Any:
+            given = list(operands)
+            for k, leaf in zip(chosen, leaves, strict=True):
+                given[k] = leaf
+            return formula(*given)
 
-def torch_normal(n, dtype):
-    return lambda: torch.randn(n, dtype=getattr(torch, dtype))
+        value, pull = jax.vjp(partial, *[operands[k] for k in chosen])
+        return value, pull(jnp.ones_like(value))
 
-
-def numpy_normal(n, dtype):
-    rng = np.random.default_rng(0)
-    return lambda: rng.standard_normal(n, dtype=dtype)
+    return jax_calls(both)
 
 
-def torch_vae_step(x, total_count, hidden, latent_dim, full):
-    """One eager training step of the same VAE: tanh MLPs, binomial likelihood, closed-form entropy, Adam."""
-    data_dim, size = x.shape[1], latent_dim * (latent_dim + 1) // 2 if full else latent_dim
-    layers = torch.nn.ModuleDict(
-        {
-            "encoder": torch.nn.Sequential(
-                torch.nn.Linear(data_dim, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, latent_dim + size)
-            ),
-            "decoder": torch.nn.Sequential(
-                torch.nn.Linear(latent_dim, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, data_dim)
-            ),
-        }
-    )
-    optimizer = torch.optim.Adam(layers.parameters(), lr=1e-3, fused=True)
-    batch = torch.from_numpy(x)
-    rows, columns = torch.tril_indices(latent_dim, latent_dim)
-    on_diagonal = rows == columns
+def batch_last(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula over arrays whose last dim is the batch, for arrays whose first dim is: the work that ours does."""
 
-    def run():
-        optimizer.zero_grad(set_to_none=True)
-        loc, vector = layers["encoder"](batch).split([latent_dim, size], dim=1)
-        noise = torch.randn_like(loc)
-        if full:
-            entries = torch.where(on_diagonal, vector.exp(), vector)
-            factor = entries.new_zeros(len(x), latent_dim, latent_dim)
-            factor[:, rows, columns] = entries
-            z = loc + (factor @ noise.unsqueeze(-1)).squeeze(-1)
-            log_det = vector[:, on_diagonal].sum(1)
-        else:
-            z = loc + vector.exp() * noise
-            log_det = vector.sum(1)
-        logits = layers["decoder"](z)
-        log_likelihood = (batch * logits - total_count * torch.nn.functional.softplus(logits)).sum(1)
-        elbo = log_likelihood - 0.5 * z.square().sum(1) + log_det
-        (-elbo.mean()).backward()
-        optimizer.step()
-        return elbo
+    def outer(*operands: Any) -> Any:
+        import jax.numpy as jnp
 
-    return run
+        results = formula(*[jnp.moveaxis(x, 0, -1) for x in operands])
+        if isinstance(results, tuple):
+            return tuple(jnp.moveaxis(x, -1, 0) for x in results)
+        return jnp.moveaxis(results, -1, 0)
+
+    return outer

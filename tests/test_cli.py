@@ -20,7 +20,7 @@ import reparam as rp
 from reparam import cli, demo
 
 COMMAND = [sys.executable, "-m", "reparam"]
-COMMANDS = ["demo", "info", "selftest"]
+COMMANDS = ["demo", "info", "selftest", "bench"]
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "tqdm": "tqdm"}
 
 
@@ -113,7 +113,7 @@ def test_bad_input_is_one_line_and_changes_nothing(arguments, message, workplace
     before = contents(workplace)
     code, out, err = run_here(*arguments)
     assert (code, out) == (2, "")
-    assert re.match(f"reparam( demo| info| selftest)?: error: {message}", one_line(err)), err
+    assert re.match(f"reparam( demo| info| selftest| bench)?: error: {message}", one_line(err)), err
     assert contents(workplace) == before
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``reparam demo``, ``reparam info``, ``reparam selftest``.
+"""The command line: ``reparam demo``, ``reparam info``, ``reparam selftest``, ``reparam bench``.
 
 What a user got wrong ends with exit code 2 and one line on stderr, a failed check with 1; only a fault of this
 package shows a traceback.
 """
 
 import argparse
+import importlib
 import importlib.metadata
 import io
 import json
@@ -139,6 +140,15 @@ def _selftest(arguments: argparse.Namespace) -> int:
     return report.run()
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    # The suite is installed from a folder of its own, bench/, and no other command needs it.
+    command = importlib.import_module("._bench.command", __package__)
+    names = {name: tuple(getattr(arguments, name)) for name in ("op", "rival", "size")}
+    settings = command.Settings(quick=arguments.quick, out=arguments.out, compare=arguments.compare, **names)
+    code: int = command.run(settings)
+    return code
+
+
 def _parser() -> argparse.ArgumentParser:
     exact: dict[str, Any] = {"allow_abbrev": False}
     parser = _Parser(prog="reparam", description="Thousands of small Gaussians at once.", **exact)
@@ -186,6 +196,24 @@ def _parser() -> argparse.ArgumentParser:
         "--full", action="store_true", help="the accuracy of each op on every backend beside its limit, in minutes"
     )
     test.set_defaults(run=_selftest)
+
+    bench = commands.add_parser("bench", help="every kernel beside its rivals and this machine's limits", **exact)
+    bench.add_argument("--quick", action="store_true", help="a few rows of each kind, in under 3 minutes")
+    chosen: dict[str, Any] = {"action": "append", "default": []}
+    bench.add_argument("--op", metavar="NAME", help="only rows of this op; may be given again", **chosen)
+    bench.add_argument("--rival", metavar="NAME", help="only this rival; may be given again", **chosen)
+    bench.add_argument(
+        "--size", metavar="TEXT", help="only sizes with these words, such as 'd=8 R'; may be given again", **chosen
+    )
+    bench.add_argument(
+        "--out",
+        type=_folder,
+        default="reparam-bench",
+        metavar="DIR",
+        help="folder of what it writes, replacing what an earlier run wrote (default %(default)s)",
+    )
+    bench.add_argument("--compare", type=Path, metavar="OLD.json", help="our times beside those of an earlier run")
+    bench.set_defaults(run=_bench)
     return parser
 
 

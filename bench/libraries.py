@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""Which rivals are installed, and how many threads they take."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+import reparam as rp
+
+from . import machine
+
+#: Who may stand in a row; ours is no rival.
+RIVALS = ("numpy", "scipy", "torch", "jax", "sklearn", "mkl")
+#: The pool of JAX has its size from the start, so its contestants run in processes of their own.
+IN_WORKERS = ("jax",)
+#: Their threads are those of BLAS, which threadpoolctl sets.
+BY_BLAS = ("numpy", "scipy", "sklearn")
+
+
+def installed(library: str) -> bool:
+    """Whether a contestant of this library can run here."""
+    return library == "reparam" or machine.version(library) is not None
+
+
+@functools.cache
+def _blas() -> Any:
+    """The BLAS pools of this process, NumPy's and SciPy's."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        return None
+    if installed("scipy"):
+        import scipy.linalg  # noqa: F401  its BLAS must be there when the pools are counted
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def counts(library: str, everyone: int) -> list[int]:
+    """The numbers of threads that a contestant of this library is measured at."""
+    fixed = library in BY_BLAS and _blas() is None
+    return [everyone] if fixed else sorted({1, everyone})
+
+
+def set_threads(n: int) -> None:
+    """Let NumPy, SciPy, torch and ours use ``n`` threads."""
+    rp.set_num_threads(n)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != n:
+        torch.set_num_threads(n)
+    if _blas() is not None:
+        for pool in _blas().lib_controllers:
+            pool.set_num_threads(n)
+
+
+def restore_threads() -> None:
+    """As many as a user who sets nothing has."""
+    rp.set_num_threads(None)
+    set_threads(machine.all_threads())
+    rp.set_num_threads(None)

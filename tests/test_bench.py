@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: MIT
+"""``reparam bench``: what it refuses, what it writes, that wrong answers are caught; no time is asserted."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from reparam._bench import command, contest, figures, libraries, machine, report, roofs, scaling, table, timing
+from reparam._bench.row import Contestant, Row, Target
+
+from reparam import cli
+
+LIMIT = 16
+ROOFS = {name: {"1": 1e9, "all": 2e9} for name in ("fma float32", "fma float64", "copy", "update", "read")}
+TINY = {"op": ("cholesky",), "size": ("d=4 float32 R",), "rival": ("numpy",), "limit": LIMIT}
+#: The works of the published tables, and the op that has their rows.
+WORKS = {
+    "Cholesky": "cholesky", "Cholesky vjp": "cholesky.vjp", "MVN log_prob": "log_prob",
+    "log_prob with its gradient": "log_prob+vjp", "MC ELBO, external target": "elbo-external",
+    "MC ELBO, linear Gaussian": "elbo-linear-gaussian", "MC ELBO, GLM": "elbo-glm", "classical VI, one step": "vi-step",
+    "classical VI, whole": "vi-run", "normals": "normals", "Adam": "adam", "VAE step": "vae-step",
+    "one call": "call-cholesky", "Numba fallback": "cholesky-on-numba", "triangular solve": "tril_solve",
+    "transform": "transform", "transform and log_prob": "transform_and_log_prob",
+    "shared factor": "log_prob+vjp-shared", "diagonal": "log_prob+vjp-diag", "scalar": "log_prob+vjp-scalar",
+}  # fmt: skip
+#: Sizes that the published tables name.
+SIZES = [
+    ("cholesky", "B=100000 d=4 float32"), ("cholesky", "B=100000 d=8 float32"), ("cholesky", "B=20000 d=16"),
+    ("cholesky", "B=20000 d=32"), ("cholesky", "B=4000 d=64"), ("cholesky", "B=1000 d=128"),
+    ("cholesky", "B=100000 d=8 float64"), ("log_prob", "B=50000 d=8"), ("log_prob", "B=20000 d=16"),
+    ("log_prob", "B=5000 d=32"), ("log_prob", "B=1000 d=64"), ("log_prob+vjp", "B=50000 d=8"),
+    ("log_prob+vjp", "B=20000 d=16"), ("log_prob+vjp", "B=5000 d=32"), ("elbo-external", "B=4096 S=1 d=8"),
+    ("elbo-external", "B=4096 S=8 d=16 float64"), ("elbo-external", "B=1024 S=16 d=32 float64"),
+    ("vi-step", "n=50 d=8 S=8 B=2000"), ("normals", "B=1000000 float32"), ("normals", "B=1000000 float64"),
+    ("adam", "B=10000000"), ("vae-step", "64-128-8 diagonal B=128"), ("vae-step", "64-128-8 full B=128"),
+    ("vae-step", "784-256-16 diagonal B=128"), ("vae-step", "784-256-16 full B=128"),
+    ("vae-step", "784-400-20 diagonal B=512"), ("vae-step", "784-400-20 full B=512"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _known_roofs(monkeypatch):
+    monkeypatch.setattr(roofs, "measure", lambda: ROOFS)
+
+
+def bench(folder, **settings):
+    """Exit code and lines of one run of the command on few events."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = command.run(command.Settings(out=folder, **{**TINY, **settings}))
+    return code, out.getvalue().splitlines()
+
+
+def refused(*arguments):
+    """The line that a command line is refused with."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(["bench", *arguments])
+    assert (code, out.getvalue(), err.getvalue().count("\n")) == (2, "", 1)
+    return err.getvalue()
+
+
+# ---- what a user gets wrong
+
+
+@pytest.mark.parametrize(("option", "given", "known"), [
+    ("--op", "cholesk", "cholesky, cholesky.vjp"),
+    ("--op", "", "cholesky"),
+    ("--rival", "eigen", "numpy, scipy, torch, jax, sklearn, mkl"),
+    ("--size", "d=5", "d=4, d=8, d=16"),
+    ("--size", "d=4 float16", "float32"),
+    ("--size", "", "d=4"),
+])  # fmt: skip
+def test_an_unknown_name_lists_those_that_are_known(option, given, known, tmp_path):
+    line = refused(option, given, "--out", str(tmp_path / "new"))
+    assert line.startswith(f"reparam: error: {option}: unknown {given.split()[-1] if given else ''!r}, known are ")
+    assert known in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_size_that_the_op_does_not_have(tmp_path):
+    assert "no row of normals has size 'd=4'" in refused("--op", "normals", "--size", "d=4", "--out", str(tmp_path))
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"schema": 0, "rows": []}', '{"schema": 1, "rows": [{}]}'])
+def test_an_earlier_run_that_cannot_be_read(text, tmp_path):
+    path = tmp_path / "old.json"
+    if text is not None:
+        path.write_text(text)
+    assert f"--compare: cannot read '{path}'" in refused("--compare", str(path), "--out", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "--out: cannot write into" in refused("--op", "adam", "--out", str(tmp_path / "file"))
+
+
+def test_too_little_memory_skips_the_row_with_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
+    code, lines = bench(tmp_path)
+    assert code == 0
+    assert [line for line in lines if "skipped" in line] == [
+        "cholesky float32 d=4 R: skipped, needs about 0.0 GiB, more than half of the 0.0 available"
+    ]
+    assert json.loads((tmp_path / "bench.json").read_text())["rows"] == []
+
+
+def test_a_rival_that_is_not_installed_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(libraries, "installed", lambda library: library in ("reparam", "numpy"))
+    code, lines = bench(tmp_path, rival=(), size=("d=4 float32", "d=8 float32"))
+    named = [line for line in lines if line.endswith("is not installed: skipped")]
+    assert (code, named) == (0, [f"{name} is not installed: skipped" for name in ("torch", "jax", "mkl")])
+
+
+# ---- what it writes
+
+
+def test_a_run_writes_the_table_json_and_csv(tmp_path):
+    code, lines = bench(tmp_path, quick=True)
+    assert code == 0
+    at = next(k for k, line in enumerate(lines) if line.startswith("row "))
+    assert re.split(r"\s{2,}", lines[at]) == [name for name, _ in report.COLUMNS]
+    assert lines[at + 1].startswith("cholesky float32 d=4 R ")
+    assert "numpy" in lines[at + 1]
+    assert any(line.startswith("geometric mean") for line in lines)
+    whole = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = whole["rows"]
+    assert set(whole) == {"schema", "machine", "roofs", "rows", "scaling"}
+    assert row["batch"] == LIMIT
+    assert row["ratio"] == pytest.approx(row["rival"]["seconds"] / row["seconds"])
+    assert {who["library"] for who in row["contestants"]} == {"reparam", "numpy"}
+    assert all(0 < who["least"] <= who["median"] for who in row["contestants"])
+    with (tmp_path / "bench.csv").open(newline="") as file:
+        table_of_csv = list(csv.DictReader(file))
+    assert [float(who["median"]) for who in table_of_csv] == [who["median"] for who in row["contestants"]]
+
+
+def test_a_run_is_compared_with_an_earlier_one(tmp_path):
+    bench(tmp_path)
+    old = tmp_path / "old.json"
+    whole = json.loads((tmp_path / "bench.json").read_text())
+    whole["rows"][0]["seconds"] = 1.0
+    old.write_text(json.dumps(whole))
+    code, lines = bench(tmp_path, compare=old, size=("d=4 float32 R", "d=8 float32 R"))
+    assert code == 0
+    at = lines.index("our time, new over old:")
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert lines[at + 1].split()[4:6] == [f"{rows[0]['seconds']:.3f}", f"({1e3 * rows[0]['seconds']:.4g}"]
+    assert lines[at + 2].endswith("not in the earlier run")
+    assert lines[at + 3].split() == ["geometric", "mean", f"{rows[0]['seconds']:.3f}"]
+
+
+def test_means_and_targets():
+    def made(op, ratio, met):
+        targets = [{"text": "2x", "met": met}]
+        return {"name": op, "op": op, "seconds": 1.0, "ratio": ratio, "counts": op != "c", "targets": targets}
+
+    lines = report.means([made("a", 2.0, True), made("a", 8.0, False), made("b", None, None), made("c", 9.0, None)])
+    assert [line.split() for line in lines[1:]] == [
+        ["a", "4.00x", "of", "2"], ["all", "4.00x", "of", "2"], ["targets", "met:", "1", "of", "2"],
+    ]  # fmt: skip
+
+
+def test_the_figures_of_a_whole_run_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "BATCHES", (1, 9, 100))
+    monkeypatch.setattr(scaling, "DIMS", (1, 5))
+    sweeps = scaling.measure(limit=LIMIT)
+    curves = [curve for axis in sweeps.values() for curve in axis.values()]
+    assert all(len(c["x"]) == len(c["seconds"]) and min(c["seconds"]) > 0 for c in curves)
+    assert {x for c in sweeps["batch"].values() for x in c["x"]} == {1, 9}
+    bench(tmp_path)
+    results = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    names = {path.name for path in figures.draw(tmp_path, results, ROOFS, sweeps)}
+    assert names == {"ratios.png", "roofline.png", "against_batch.png", "against_d.png", "against_threads.png"}
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_the_roofs_are_measured(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "cache_bytes", lambda: 2**16)
+    monkeypatch.setattr(roofs, "FMA_ROUNDS", 1000)
+    measured = roofs.measure()
+    assert set(measured) == set(ROOFS)
+    assert all(0 < rates["1"] <= rates["all"] for rates in measured.values())
+
+
+# ---- the rows
+
+
+def test_every_published_work_and_size_has_a_row():
+    assert set(WORKS.values()) <= set(table.known_ops())
+    for op, size in SIZES:
+        assert table.choose([op], [size]), (op, size)
+
+
+def test_rows_have_names_of_their_own_and_a_shrunk_form():
+    rows, shrunk = table.rows(), table.rows(LIMIT)
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names)
+    assert [row.name for row in shrunk] == names
+    assert all(row.batch <= 32 for row in shrunk)
+    for row in rows:
+        assert row.contestants[0].library == "reparam", row.name
+        assert len({c.name for c in row.contestants}) == len(row.contestants), row.name
+        assert {c.library for c in row.contestants} <= {"reparam", *libraries.RIVALS}, row.name
+
+
+def test_regimes_hold_what_they_say():
+    for row in table.rows():
+        assert row.regime != "R" or row.bytes <= 8e6, row.name
+        assert row.regime != "M" or row.bytes >= 4 * machine.cache_bytes(), row.name
+
+
+def test_quick_is_a_choice_of_rows_and_names_overrule_it():
+    quick = table.choose(quick=True)
+    assert {row.op for row in quick} == set(table.known_ops()) - {"vi-run"}
+    assert len(quick) < len(table.rows()) / 3
+    assert [row.name for row in table.choose(["cholesky"], ["d=2 float64 R"], quick=True)] == ["cholesky float64 d=2 R"]
+
+
+@pytest.mark.parametrize("op", table.known_ops())
+def test_ours_and_numpy_agree(op):
+    held = contest.Contest(("numpy",), LIMIT, workers=False)
+    for row in table.choose([op], quick=True, limit=LIMIT):
+        if row.needs is None or libraries.installed(row.needs):
+            assert held.runners(row)
+
+
+# ---- answers and times
+
+
+def constant(library, *answer):
+    """A contestant that always answers this."""
+    return Contestant(library, "library", lambda: lambda: tuple(np.array(x) for x in answer))
+
+
+def row_of(*contestants, **fields):
+    named = {"op": "op", "size": "d=1", "dtype": "float64", "regime": "-", "batch": 2, "make": lambda rng: ()}
+    return Row(**named, contestants=contestants, **fields)
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.001], [1.0, math.nan], [1.0], [[1.0, 2.0]]], ids=str)
+def test_a_wrong_answer_names_the_row_and_the_contestant(wrong):
+    held = contest.Contest(("numpy",), workers=False)
+    right = constant("reparam", [1.0, 2.0])
+    assert held.runners(row_of(right, constant("numpy", [1.0, 2.0])))
+    with pytest.raises(contest.AnswerError, match=r"op float64 d=1: numpy .* and ours"):
+        held.runners(row_of(right, constant("numpy", wrong)))
+    with pytest.raises(contest.AnswerError, match=r"op float64 d=1: reparam .* and the float64 answer"):
+        held.runners(row_of(right, reference=lambda: (np.array([1.0, 3.0]),)))
+
+
+def test_a_wrong_answer_fails_the_run_and_leaves_the_other_rows(tmp_path, monkeypatch):
+    rows = [
+        row_of(constant("reparam", [1.0]), constant("numpy", [2.0])),
+        *table.choose(["cholesky"], ["d=4 float32 R"]),
+    ]
+    monkeypatch.setattr(table, "choose", lambda *_, **__: rows)
+    code, lines = bench(tmp_path)
+    assert code == 1
+    assert lines[-2].startswith("answers differ: op float64 d=1: numpy")
+    assert [row["op"] for row in json.loads((tmp_path / "bench.json").read_text())["rows"]] == ["cholesky"]
+
+
+def test_estimates_are_held_to_their_standard_error(rng):
+    held = contest.Contest(("numpy",), workers=False)
+    ours, theirs = rng.standard_normal((2, 4000))
+    fair = row_of(constant("reparam", ours), constant("numpy", theirs), check="random")
+    assert held.runners(fair)
+    with pytest.raises(contest.AnswerError, match="differ in the mean of result 0"):
+        held.runners(row_of(constant("reparam", ours), constant("numpy", theirs + 0.2), check="random"))
+
+
+class Fixed:
+    """A runner that takes a set time, and says so."""
+
+    def __init__(self, library, seconds, order):
+        self.contestant, self.threads, self.seconds, self.order = constant(library, 1.0), 1, seconds, order
+
+    def time(self, rounds):
+        self.order.append(self.contestant.library)
+        return self.seconds
+
+
+def test_contestants_take_turns_and_the_hopeless_leave():
+    order = []
+    timed = timing.measure([Fixed(*who, order) for who in (("reparam", 9.0), ("numpy", 1.0), ("torch", 5.0))], 100.0)
+    assert order[:6] == ["reparam", "numpy", "torch"] * 2
+    assert [len(t.seconds) for t in timed] == [timing.ROUNDS, timing.ROUNDS, timing.FEW]
+
+
+def test_a_result_is_of_the_best_threads_and_the_fastest_rival():
+    row = row_of(
+        constant("reparam", 1.0), flops=4e9, bytes=1e9, roof="copy",
+        targets=(Target("ratio", 2), Target("copy", 0.6), Target("torch", 4), Target("seconds", 2.0), Target("jax", 1)),
+    )  # fmt: skip
+    times = [("reparam", 1.0), ("numpy", 3.0), ("torch", 5.0)]
+    found = report.result(row, [timing.Timed(Fixed(*who, []), 1, [who[1]] * 3) for who in times], ROOFS)
+    assert (found["ratio"], found["rival"]["name"], found["rate"], found["share"]) == (3.0, "numpy", 1.0, 1.0)
+    assert [t["met"] for t in found["targets"]] == [True, True, True, True, None]
+    assert [t["text"] for t in found["targets"]] == ["2x", "60% copy", "4x torch", "2e+06 us", "1x jax"]
+
+
+def test_settings_have_the_defaults_of_the_command_line():
+    arguments = cli._parser().parse_args(["bench"])
+    defaults = {f.name: f.default for f in dataclasses.fields(command.Settings)}
+    assert arguments.out == defaults["out"]
+    assert (arguments.quick, arguments.compare, arguments.op, arguments.rival, arguments.size) == (
+        False,
+        None,
+        [],
+        [],
+        [],
+    )
