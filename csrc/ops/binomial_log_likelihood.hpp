@@ -34,9 +34,9 @@ struct binomial_log_likelihood {
       const V unlikely = e / (one + e), likely = one / (one + e);  // the smaller and the larger of the two odds
       const auto positive = l > zero;
       const V slope = mul_add(k, select(positive, unlikely, likely), -misses * select(positive, likely, unlikely));
-      ct_successes[j] = ct * l;
+      if (ct_successes.wanted) ct_successes[j] = ct * l;
       ct_logits[j] = ct * slope;
-      ct_total_count[j] = -ct * (select(positive, l, zero) + log1p(e));
+      if (ct_total_count.wanted) ct_total_count[j] = -ct * (select(positive, l, zero) + log1p(e));
     }
   }
 };

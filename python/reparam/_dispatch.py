@@ -126,9 +126,11 @@ def _run_directly(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, 
     name, isa = chosen_backend()
     if name != "native" or p.in_place:
         return None
-    attributes = _attributes(p, keywords) if p.op.attributes else ()
-    key = (p, isa, attributes)
-    direct = _directs.get(key) or _keep(_directs, key, native.direct(p, isa, attributes))
+    try:
+        key = (p, isa, *_key_of_keywords(keywords)) if keywords else (p, isa)
+        direct = _directs.get(key) or _keep(_directs, key, native.direct(p, isa, code_attributes(p, keywords)))
+    except TypeError:  # a value without a hash, or one that is refused: told by those that have the words
+        return None
     results = direct(args, out if out is None or isinstance(out, tuple) else (out,), get_num_threads())
     if results is not None:
         counts[f"native:{isa}"] += 1

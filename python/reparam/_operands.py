@@ -47,6 +47,14 @@ class Draw:
         index.setflags(write=False)
         object.__setattr__(self, "index", index)
 
+    def __getitem__(self, at: Any) -> Draw:
+        """The same noise for other events, or in another shape: what NumPy makes of ``index[at]``."""
+        index = np.asarray(self.index[at])
+        index.setflags(write=False)
+        part = object.__new__(Draw)  # the index has been checked
+        vars(part).update(key=self.key, index=index)
+        return part
+
 
 def _as_operand(p: Pass, operand: Operand, value: Any, may_be_none: bool) -> Any:
     """The operand as a NumPy array, a Draw, a Python number that waits for a dtype, or None for a zero cotangent."""

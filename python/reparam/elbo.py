@@ -213,7 +213,7 @@ def _elbo_encoded(
         estimate = elbo(q.distribution(), log_joint, key=draw.key, **settings)
         return estimate._replace(grad=q.pull(estimate.grad) if grad else None)
     (d,), shape = q.event_shape, (draws, *q.batch_shape)
-    noise: Any = rp_random.Draw(draw.key, draw.index[None])
+    noise: Any = draw[None]
     if draws > 1:
         noise = rp_random.event_normal(draws, draw.index, d, key=draw.key, dtype=q.dtype)
     value, log_q = q.transform_and_log_prob(noise, q.loc, q.vector)

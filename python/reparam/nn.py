@@ -174,7 +174,7 @@ class MLP:
                     operands = (products[k], self.views[f"bias{k}"], ct)
                     ops.bias_activation.vjp(*operands, activation=self.activation, sums=(ct, None))
                 if out is not None:
-                    np.sum(ct, axis=0, out=out[f"bias{k}"])
+                    np.add.reduce(ct, 0, out=out[f"bias{k}"])
                     np.matmul(inputs[k].T, ct, out=out[f"weight{k}"])
                 if k or input_gradient:
                     ct = ct @ self.views[f"weight{k}"].T

@@ -76,7 +76,7 @@ def as_index(name: str, index: object) -> NDArray[np.uint64]:
     kinds = {type(k) for k in array.flat} if array.dtype == object else {array.dtype.type}
     if not all(issubclass(kind, (int, np.integer)) for kind in kinds) or kinds & {bool, np.timedelta64}:
         raise TypeError(f"{name} must hold integers, got {array.dtype if hasattr(index, 'dtype') else came(index)}")
-    if array.size and array.min() < 0:
+    if array.size and array.dtype.kind != "u" and array.min() < 0:
         raise ValueError(f"{name} must be >= 0, got {came(int(array.min()))}")
     if array.size and array.max() >= 2**64 - 1:
         most = came(int(array.max()))

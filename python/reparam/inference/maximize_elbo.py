@@ -157,7 +157,7 @@ def maximize_elbo(  # noqa: PLR0913
             )
             pullback(estimate.grad)
             batch_elbo = kl_weight * float(np.sum(estimate.value, dtype=np.float64))
-            if not (math.isfinite(batch_elbo) and math.isfinite(np.add.reduce(grads, None))):
+            if not (math.isfinite(batch_elbo) and math.isfinite(np.einsum("i->", grads.reshape(-1)))):
                 raise ValueError(
                     f"maximize_elbo: training diverged at step {step + 1} (epoch {epoch}): the minibatch's ELBO is "
                     f"{batch_elbo / len(rows):g} or its gradient is not finite; lower lr, or scale the data"

@@ -73,7 +73,8 @@ class Binomial:
         log_prob = ops.binomial_log_likelihood(data.x, output, data.total) + data.constant
 
         def pullback(weights: Array) -> tuple[Array, Array]:
-            return ops.binomial_log_likelihood.vjp(data.x, output, data.total, weights)[1], _NO_THETA
+            operands = (data.x, output, data.total, weights)
+            return ops.binomial_log_likelihood.vjp(*operands, wrt=("logits",))[1], _NO_THETA
 
         return log_prob, pullback
 
