@@ -27,8 +27,9 @@ struct Tril {  // [d, d] below and on the diagonal, row-major packed (the order 
   REPARAM_HD V* row(int64_t i) const { return first + triangle(i); }
 };
 
-// [m, n], read row by row: `row(i)` packs row i on demand into one buffer, valid until the next call. A source that
-// is made rather than stored (the noise of a Draw) has the same interface, so a body cannot tell them apart.
+// [m, n], read row by row: `row(i)` packs row i on demand into one of two buffers, so that rows i and i + 1 can be read
+// side by side. A source that is made rather than stored (the noise of a Draw) has the same interface, so a body cannot
+// tell them apart.
 template <class V, class Source>
 struct Rows {
   Source* source;

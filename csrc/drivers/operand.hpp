@@ -47,7 +47,7 @@ REPARAM_HD constexpr int64_t packed_values(OperandSpec spec, const int64_t* exte
   switch (spec.kind) {
     case Kind::scalar: return spec.drawable ? row_buffer_values(1) : 1;
     case Kind::vector: return spec.drawable ? row_buffer_values(extent[spec.symbol[0]]) : extent[spec.symbol[0]];
-    case Kind::rows: return row_buffer_values(extent[spec.symbol[1]]);
+    case Kind::rows: return 2 * row_buffer_values(extent[spec.symbol[1]]);
     default: return triangle(extent[spec.symbol[0]]);
   }
 }
@@ -65,10 +65,11 @@ struct RowSource {
   Key key;
   LanesWith<V, uint64_t> stream;
   REPARAM_HD const V* row(int64_t i) const {
+    V* to = buffer + (i & 1) * row_buffer_values(length);
     if constexpr (kDrawable)
-      if (drawn) return draw_row(key, stream, i, length, buffer);
-    load_run(buffer, data + i * stride[0], at, same_event, length, stride[1], length);
-    return buffer;
+      if (drawn) return draw_row(key, stream, i, length, to);
+    load_run(to, data + i * stride[0], at, same_event, length, stride[1], length);
+    return to;
   }
 };
 

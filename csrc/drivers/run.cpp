@@ -16,7 +16,7 @@
 namespace reparam {
 namespace {
 
-constexpr double kSerialNanoseconds = 50e3;  // below this much work a second thread costs more than it brings
+constexpr double kSerialNanoseconds = 80e3;  // below this much work a second thread costs more than it brings
 constexpr double kChunkNanoseconds = 20e3;
 constexpr double kSerialChunkNanoseconds = 1e6;  // Ctrl-C is seen between chunks
 constexpr int64_t kRoundBytes = 1 << 20;         // partial sums held at once by a reduction

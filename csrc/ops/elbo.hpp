@@ -6,40 +6,7 @@
 
 namespace reparam::REPARAM_ARCH {
 
-// The two families: how many gradient entries a scale has, and how a draw adds to them.
-template <class V>
-struct TrilFamily {
-  using Input = Tril<const V>;
-  using Output = Tril<V>;
-  static REPARAM_HD int64_t values(int64_t d) { return triangle(d); }
-  static REPARAM_HD int64_t diagonal(int64_t i) { return triangle(i) + i; }
-  static REPARAM_HD void transform(int64_t d, Input scale, Vec<const V> noise, Vec<V> z) {
-    multiply_lower(d, scale, noise, z);
-  }
-  static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) { solve_lower_transposed(d, scale, x); }
-  static REPARAM_HD void add_outer(int64_t d, Vec<const V> g, Vec<const V> noise, V* sum) {
-    for (int64_t i = 0; i < d; ++i)
-      for (int64_t j = 0; j <= i; ++j) sum[triangle(i) + j] = mul_add(g[i], noise[j], sum[triangle(i) + j]);
-  }
-};
-template <class V>
-struct DiagFamily {
-  using Input = Vec<const V>;
-  using Output = Vec<V>;
-  static REPARAM_HD int64_t values(int64_t d) { return d; }
-  static REPARAM_HD int64_t diagonal(int64_t i) { return i; }
-  static REPARAM_HD void transform(int64_t d, Input scale, Vec<const V> noise, Vec<V> z) {
-    for (int64_t i = 0; i < d; ++i) z[i] = mul_add(scale[i], noise[i], z[i]);
-  }
-  static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) {
-    for (int64_t i = 0; i < d; ++i) x[i] = x[i] / scale[i];
-  }
-  static REPARAM_HD void add_outer(int64_t d, Vec<const V> g, Vec<const V> noise, V* sum) {
-    for (int64_t i = 0; i < d; ++i) sum[i] = mul_add(g[i], noise[i], sum[i]);
-  }
-};
-
-REPARAM_HD int64_t elbo_sums_values(int64_t d) { return 3 * d + 2 * triangle(d); }  // of either family
+REPARAM_HD int64_t elbo_sums_values(int64_t d) { return 4 * d + 2 * triangle(d); }  // of either family
 
 // elbo_*_combine: log p(x, z_s) and its gradients come from outside; with `weighted`, times weights that the caller
 // knows.
@@ -63,11 +30,18 @@ struct ElboCombine {
     for (int64_t s = 0; s < draws; ++s) {
       const Vec<const V> e = noise.row(s);
       sums.weigh(s, e, log_prob[s]);
-      if (together && wants_gradient) sums.add(s, e, grad.row(s));
+      if (together && wants_gradient) add_draw(sums, s, e, grad.row(s));
     }
     if (!together) sums.normalize();
-    for (int64_t s = 0; s < draws && !together && wants_gradient; ++s) sums.add(s, noise.row(s), grad.row(s));
+    for (int64_t s = 0; s < draws && !together && wants_gradient; ++s) add_draw(sums, s, noise.row(s), grad.row(s));
     sums.finish(log_prob);
+  }
+
+ private:
+  template <class Sums, class V>
+  REPARAM_HD static void add_draw(Sums& sums, int64_t s, Vec<const V> noise, Vec<const V> grad) {
+    sums.make_term(s, noise.first, grad.first, sums.term.first);
+    sums.template add<1>(s, noise.first, sums.term.first);
   }
 };
 
@@ -94,16 +68,20 @@ REPARAM_HD void run_elbo(int64_t draws, int64_t d, const double* attribute, Vec<
       const int64_t count = draws - first < kDrawBlock ? draws - first : kDrawBlock;
       for (int64_t t = 0; t < count; ++t) {
         const Vec<const V> row = noise.row(first + t);
-        const Vec<V> zt{z.first + t * d};
-        for (int64_t i = 0; i < d; ++i) e[t * d + i] = row[i], zt[i] = loc[i];
-        Family<V>::transform(d, scale, row, zt);
+        for (int64_t i = 0; i < d; ++i) e[t * d + i] = row[i], z[t * d + i] = loc[i];
       }
+      int64_t t = 0;
+      for (; t + kTogether <= count; t += kTogether)
+        Family<V>::template transform<kTogether>(d, scale, e.first + t * d, z.first + t * d);
+      for (; t < count; ++t) Family<V>::template transform<1>(d, scale, e.first + t * d, z.first + t * d);
       target.evaluate(count, as_const(z), grad, Vec<V>{log_prob.first + first}, gradient);
-      for (int64_t t = 0; t < count; ++t) {
-        const Vec<const V> noise_t{e.first + t * d};
-        if (pass == 0) sums.weigh(first + t, noise_t, log_prob[first + t]);
-        if (gradient) sums.add(first + t, noise_t, Vec<const V>{grad.first + t * d});
-      }
+      for (t = 0; t < count && pass == 0; ++t)
+        sums.weigh(first + t, Vec<const V>{e.first + t * d}, log_prob[first + t]);
+      if (!gradient) continue;
+      for (t = 0; t < count; ++t) sums.make_term(first + t, e.first + t * d, grad.first + t * d, grad.first + t * d);
+      for (t = 0; t + kTogether <= count; t += kTogether)
+        sums.template add<kTogether>(first + t, e.first + t * d, grad.first + t * d);
+      for (; t < count; ++t) sums.template add<1>(first + t, e.first + t * d, grad.first + t * d);
     }
     if (pass == 0 && sums.importance()) sums.normalize();
   }

@@ -50,21 +50,33 @@ struct GlmTarget {
     return constant<V>(-0.5) * slope * slope;
   }
 
-  // Row k of the data for draws t .. t + R.
-  template <int R>
-  REPARAM_HD void add_row(int64_t t, Vec<const V> x, V yk, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, V* odds,
-                          bool wants_gradient) const {
-    const V* zt = z.first + t * d;
-    V* gt = grad.first + t * d;
-    V eta[R], slope[R];
+  // Rows k .. k + M of the data for all draws.
+  template <int M>
+  REPARAM_HD void add_rows(int64_t k, int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, V* odds,
+                           bool wants_gradient) const {
+    const V* x[M];
     REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) eta[r] = constant<V>(0);
-    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) eta[r] = mul_add(x[i], zt[r * d + i], eta[r]);
+    for (int m = 0; m < M; ++m) x[m] = features.row(k + m).first;
+    int64_t t = 0;
+    for (; t + kTogether <= count; t += kTogether)
+      add_draws<M, kTogether>(k, t, x, z, grad, log_prob, odds, wants_gradient);
+    for (; t < count; ++t) add_draws<M, 1>(k, t, x, z, grad, log_prob, odds, wants_gradient);
+  }
+
+  template <int M, int R>
+  REPARAM_HD void add_draws(int64_t k, int64_t t, const V* const (&x)[M], Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
+                            V* odds, bool wants_gradient) const {
+    V eta[M][R];  // then the slope
     REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) log_prob[t + r] = log_prob[t + r] + log_likelihood(yk, eta[r], slope[r], odds[t + r]);
-    for (int64_t i = 0; i < d && wants_gradient; ++i) REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) gt[r * d + i] = mul_add(x[i], slope[r], gt[r * d + i]);
+    for (int m = 0; m < M; ++m) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) eta[m][r] = constant<V>(0);
+    add_products<M, R>(d, x, z.first + t * d, eta);
+    for (int m = 0; m < M; ++m) {  // a loop: the code of 2 R exponentials would be long
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r)
+        log_prob[t + r] = log_prob[t + r] + log_likelihood(y[k + m], eta[m][r], eta[m][r], odds[t + r]);
+    }
+    if (wants_gradient) add_gradients<M, R>(d, x, eta, grad.first + t * d);
   }
 
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
@@ -76,13 +88,13 @@ struct GlmTarget {
       log_prob[t] = mul_add(half, square_norm<V>(d, Vec<const V>{z.first + t * d}), constant_term);
       odds[t] = constant<V>(0);
     }
-    for (int64_t k = 0; k < n; ++k) {
-      const Vec<const V> x = features.row(k);
-      int64_t t = 0;
-      for (; t + 4 <= count; t += 4) add_row<4>(t, x, y[k], z, grad, log_prob, odds, wants_gradient);
-      for (; t < count; ++t) add_row<1>(t, x, y[k], z, grad, log_prob, odds, wants_gradient);
-      if (family != GlmFamily::logistic || ((k + 1) % kRows && k + 1 < n)) continue;
-      for (t = 0; t < count; ++t) log_prob[t] = log_prob[t] - log1p(odds[t]), odds[t] = constant<V>(0);
+    for (int64_t first = 0; first < n; first += kRows) {
+      const int64_t end = first + kRows < n ? first + kRows : n;
+      int64_t k = first;
+      for (; k + 2 <= end; k += 2) add_rows<2>(k, count, z, grad, log_prob, odds, wants_gradient);
+      if (k < end) add_rows<1>(k, count, z, grad, log_prob, odds, wants_gradient);
+      if (family != GlmFamily::logistic) continue;
+      for (int64_t t = 0; t < count; ++t) log_prob[t] = log_prob[t] - log1p(odds[t]), odds[t] = constant<V>(0);
     }
   }
 };

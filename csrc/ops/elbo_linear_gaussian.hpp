@@ -22,24 +22,42 @@ struct LinearGaussianTarget {
     normalizer = mul_add(constant<V>(static_cast<double>(n)), log(sigma), constant<V>((n + d) * kHalfLog2Pi));
   }
 
+  // Rows k .. k + M of the data for all draws.
+  template <int M>
+  REPARAM_HD void add_rows(int64_t k, int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
+                           bool wants_gradient) const {
+    const V* w[M];
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) w[m] = weight.row(k + m).first;
+    int64_t t = 0;
+    for (; t + kTogether <= count; t += kTogether) add_draws<M, kTogether>(k, t, w, z, grad, log_prob, wants_gradient);
+    for (; t < count; ++t) add_draws<M, 1>(k, t, w, z, grad, log_prob, wants_gradient);
+  }
+
+  template <int M, int R>
+  REPARAM_HD void add_draws(int64_t k, int64_t t, const V* const (&w)[M], Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
+                            bool wants_gradient) const {
+    V eta[M][R];  // w . z + bias - x, then what it pulls at
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) eta[m][r] = bias[k + m] - x[k + m];
+    add_products<M, R>(d, w, z.first + t * d, eta);
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const V residual = eta[m][r] * inverse;
+      log_prob[t + r] = mul_add(residual, residual, log_prob[t + r]);
+      eta[m][r] = -residual * inverse;
+    }
+    if (wants_gradient) add_gradients<M, R>(d, w, eta, grad.first + t * d);
+  }
+
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
     for (int64_t k = 0; k < count * d; ++k) grad[k] = -z[k];
     for (int64_t t = 0; t < count; ++t) log_prob[t] = square_norm<V>(d, Vec<const V>{z.first + t * d});
-    for (int64_t k = 0; k < n; ++k) {
-      const Vec<const V> w = weight.row(k);
-      const V centred = x[k] - bias[k];
-      for (int64_t t = 0; t < count; ++t) {
-        const V* zt = z.first + t * d;
-        V r = centred;
-        for (int64_t i = 0; i < d; ++i) r = mul_add(-w[i], zt[i], r);
-        r = r * inverse;
-        log_prob[t] = mul_add(r, r, log_prob[t]);
-        if (!wants_gradient) continue;
-        const V pull = r * inverse;
-        V* gt = grad.first + t * d;
-        for (int64_t i = 0; i < d; ++i) gt[i] = mul_add(w[i], pull, gt[i]);
-      }
-    }
+    int64_t k = 0;
+    for (; k + 2 <= n; k += 2) add_rows<2>(k, count, z, grad, log_prob, wants_gradient);
+    if (k < n) add_rows<1>(k, count, z, grad, log_prob, wants_gradient);
     for (int64_t t = 0; t < count; ++t) log_prob[t] = -mul_add(constant<V>(0.5), log_prob[t], normalizer);
   }
 };

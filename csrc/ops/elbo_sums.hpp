@@ -9,10 +9,10 @@
 //             d loc = sum w~_s g_s;   d S = tril(sum w~_s g_s noise_s^T) + diag(1/S_ii)
 //   dreg      d loc = sum w~_s^2 h_s;   d S = tril(sum w~_s^2 h_s noise_s^T)     (Tucker et al., arXiv 1810.04152)
 // standard_error: sd(ddof 1)/sqrt(n) of log p (pathwise) or log w (stl); sqrt(n/(n-1) sum (w~ - 1/n)^2) for the others.
-// Sums over draws: in order in blocks of 64, the blocks joined with their rounding errors kept (Knuth's two-sum; eight
-// partial sums a block would take eight times the scratch). No noise is stored. 2 d^2 flops a draw beside the target's.
+// Sums over draws: in order in blocks of 64, joined with their rounding errors (Knuth's two-sum; eight partial sums a
+// block would take eight times the scratch). No noise is stored. 2 d^2 flops a draw beside the target's.
 #pragma once
-#include "../core/linear.hpp"
+#include "elbo_family.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
@@ -31,7 +31,6 @@ template <class V, template <class> class Family>
 struct ElboSums {
   using F = Family<V>;
   static constexpr int64_t kBlock = 64;
-  static REPARAM_HD int64_t scratch_values(int64_t d, int64_t scale_values) { return 3 * d + 2 * scale_values; }
 
   int64_t d, draws;
   Estimator estimator;
@@ -40,7 +39,7 @@ struct ElboSums {
   V log_det;
   ElboOutputs<V> out;
   V *block_loc, *block_scale, *error_loc, *error_scale;
-  Vec<V> term;
+  Vec<V> term, solved;
   V shift, inverse_total;  // of the softmax
 
   REPARAM_HD ElboSums(int64_t draws_, int64_t d_, const double* attribute, bool weighted_, typename F::Input scale_,
@@ -57,6 +56,7 @@ struct ElboSums {
         error_loc(block_scale + F::values(d_)),
         error_scale(error_loc + d_),
         term{error_scale + F::values(d_)},
+        solved{term.first + d_},
         shift(constant<V>(0)),
         inverse_total(constant<V>(1)) {
     for (int64_t k = 0; k < 2 * (d + F::values(d)); ++k) scratch[k] = constant<V>(0);
@@ -85,29 +85,31 @@ struct ElboSums {
     out.value() = shift + log(total.result()) - log(constant<V>(static_cast<double>(draws)));
   }
 
-  // Draw s of the gradient.
-  REPARAM_HD void add(int64_t s, Vec<const V> noise, Vec<const V> grad) {
+  // What draw s gives the gradient in z: term may be grad itself.
+  REPARAM_HD void make_term(int64_t s, const V* noise, const V* grad, V* to) const {
     const V equal = constant<V>(weighted ? 1.0 / static_cast<double>(draws) : 1);
     const V weight = importance() ? softmax(s) : equal, grad_weight = weighted ? constant<V>(1) : weight;
-    if (path_only()) {
-      for (int64_t i = 0; i < d; ++i) term[i] = noise[i];
-      F::solve_transposed(d, scale, term);
-      for (int64_t i = 0; i < d; ++i) term[i] = mul_add(grad[i], grad_weight, weight * term[i]);
-      if (estimator == Estimator::dreg)
-        for (int64_t i = 0; i < d; ++i) term[i] = weight * term[i];
-    } else {
-      for (int64_t i = 0; i < d; ++i) term[i] = grad_weight * grad[i];
-    }
-    for (int64_t i = 0; i < d; ++i) block_loc[i] = block_loc[i] + term[i];
-    F::add_outer(d, as_const(term), noise, block_scale);
-    if (ends_block(s)) close_block();
+    for (int64_t i = 0; i < d && !path_only(); ++i) to[i] = grad_weight * grad[i];
+    if (!path_only()) return;
+    for (int64_t i = 0; i < d; ++i) solved[i] = noise[i];
+    F::solve_transposed(d, scale, solved);
+    const V again = estimator == Estimator::dreg ? weight : constant<V>(1);
+    for (int64_t i = 0; i < d; ++i) to[i] = again * mul_add(grad[i], grad_weight, weight * solved[i]);
+  }
+
+  // Draws s .. s + R, all in one block of 64.
+  template <int R>
+  REPARAM_HD void add(int64_t s, const V* noise, const V* terms) {
+    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) block_loc[i] = block_loc[i] + terms[r * d + i];
+    F::template add_outer<R>(d, terms, noise, block_scale);
+    if (ends_block(s + R - 1)) close_block();
   }
 
   REPARAM_HD void close_block() {
-    const V zero = constant<V>(0);
-    for (int64_t i = 0; i < d; ++i) add_with_error(out.ct_loc[i], error_loc[i], block_loc[i]), block_loc[i] = zero;
-    for (int64_t k = 0; k < F::values(d); ++k)
-      add_with_error(out.ct_scale[k], error_scale[k], block_scale[k]), block_scale[k] = zero;
+    for (int64_t i = 0; i < d; ++i) add_with_error(out.ct_loc[i], error_loc[i], block_loc[i]);
+    for (int64_t k = 0; k < F::values(d); ++k) add_with_error(out.ct_scale[k], error_scale[k], block_scale[k]);
+    for (int64_t k = 0; k < d + F::values(d); ++k) block_loc[k] = constant<V>(0);  // block_scale lies behind
   }
 
   REPARAM_HD void finish(Vec<const V> log_prob) {
@@ -115,9 +117,9 @@ struct ElboSums {
     const V poison = log_det - log_det, over = constant<V>(importance() || weighted ? 1 : n);
     finish_value(log_prob, poison);
     if (!out.wants_gradient) return;
+    const int64_t values = F::values(d);
     for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = rounded(out.ct_loc[i], error_loc[i]) / over + poison;
-    for (int64_t k = 0; k < F::values(d); ++k)
-      out.ct_scale[k] = rounded(out.ct_scale[k], error_scale[k]) / over + poison;
+    for (int64_t k = 0; k < values; ++k) out.ct_scale[k] = rounded(out.ct_scale[k], error_scale[k]) / over + poison;
     if (path_only()) return;
     for (int64_t i = 0; i < d; ++i) {
       const int64_t k = F::diagonal(i);

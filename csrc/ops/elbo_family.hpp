@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// The two families of the ELBO ops: how many gradient entries a scale has, and how R draws are made and add to them.
+// Row r of a block of draws begins at r * d. One value of the scale, or of its gradient, serves R draws: alone, each
+// multiply-add would wait for a load or two. The order of a sum is that of its draws, whatever R is.
+#pragma once
+#include "../core/linear.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+inline constexpr int kTogether = 4;  // draws
+
+template <class V>
+struct TrilFamily {
+  using Input = Tril<const V>;
+  using Output = Tril<V>;
+  static REPARAM_HD int64_t values(int64_t d) { return triangle(d); }
+  static REPARAM_HD int64_t diagonal(int64_t i) { return triangle(i) + i; }
+
+  template <int M, int R>
+  REPARAM_HD static void multiply_rows(int64_t d, Input scale, int64_t i, const V* noise, V* z) {  // M rows of L
+    V sum[M][R];
+    const V* rows[M];
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) {
+      rows[m] = scale.row(i + m);
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) sum[m][r] = z[r * d + i + m];
+    }
+    for (int64_t j = 0; j <= i; ++j) {
+      V e[R];
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) e[r] = noise[r * d + j];
+      REPARAM_UNROLL
+      for (int m = 0; m < M; ++m) REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) sum[m][r] = mul_add(rows[m][j], e[r], sum[m][r]);
+    }
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) {
+      REPARAM_UNROLL
+      for (int k = 1; k <= m; ++k) sum[m][r] = mul_add(rows[m][i + k], noise[r * d + i + k], sum[m][r]);
+      z[r * d + i + m] = sum[m][r];
+    }
+  }
+
+  template <int R>
+  REPARAM_HD static void transform(int64_t d, Input scale, const V* noise, V* z) {  // z <- L noise + z
+    int64_t i = 0;
+    for (; i + 2 <= d; i += 2) multiply_rows<2, R>(d, scale, i, noise, z);
+    if (i < d) multiply_rows<1, R>(d, scale, i, noise, z);
+  }
+
+  static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) { solve_lower_transposed(d, scale, x); }
+
+  // Rows i .. i + M of sum <- sum + tril(g noise^T).
+  template <int M, int R>
+  REPARAM_HD static void add_rows(int64_t d, int64_t i, const V* g, const V* noise, V* sum) {
+    V gi[M][R], *rows[M];
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) {
+      rows[m] = sum + triangle(i + m);
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) gi[m][r] = g[r * d + i + m];
+    }
+    for (int64_t j = 0; j <= i; ++j) {
+      V total[M];
+      REPARAM_UNROLL
+      for (int m = 0; m < M; ++m) total[m] = rows[m][j];
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const V e = noise[r * d + j];
+        REPARAM_UNROLL
+        for (int m = 0; m < M; ++m) total[m] = mul_add(gi[m][r], e, total[m]);
+      }
+      REPARAM_UNROLL
+      for (int m = 0; m < M; ++m) rows[m][j] = total[m];
+    }
+    REPARAM_UNROLL
+    for (int m = 1; m < M; ++m) REPARAM_UNROLL
+    for (int k = 1; k <= m; ++k) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) rows[m][i + k] = mul_add(gi[m][r], noise[r * d + i + k], rows[m][i + k]);
+  }
+
+  template <int R>
+  REPARAM_HD static void add_outer(int64_t d, const V* g, const V* noise, V* sum) {
+    int64_t i = 0;
+    for (; i + 2 <= d; i += 2) add_rows<2, R>(d, i, g, noise, sum);
+    if (i < d) add_rows<1, R>(d, i, g, noise, sum);
+  }
+};
+
+template <class V>
+struct DiagFamily {
+  using Input = Vec<const V>;
+  using Output = Vec<V>;
+  static REPARAM_HD int64_t values(int64_t d) { return d; }
+  static REPARAM_HD int64_t diagonal(int64_t i) { return i; }
+  template <int R>
+  REPARAM_HD static void transform(int64_t d, Input scale, const V* noise, V* z) {
+    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) z[r * d + i] = mul_add(scale[i], noise[r * d + i], z[r * d + i]);
+  }
+  static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) {
+    for (int64_t i = 0; i < d; ++i) x[i] = x[i] / scale[i];
+  }
+  template <int R>
+  REPARAM_HD static void add_outer(int64_t d, const V* g, const V* noise, V* sum) {
+    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) sum[i] = mul_add(g[r * d + i], noise[r * d + i], sum[i]);
+  }
+};
+
+// A target's data meet its draws in tiles of M rows and R draws: eta[m][r] <- eta[m][r] + x_m . z_r ...
+template <int M, int R, class V>
+REPARAM_HD void add_products(int64_t d, const V* const (&x)[M], const V* z, V (&eta)[M][R]) {
+  for (int64_t i = 0; i < d; ++i) {
+    V zi[R];
+    REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) zi[r] = z[r * d + i];
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) REPARAM_UNROLL
+    for (int r = 0; r < R; ++r) eta[m][r] = mul_add(x[m][i], zi[r], eta[m][r]);
+  }
+}
+
+// ... and grad_r <- grad_r + sum_m slope[m][r] x_m, in the order of the rows.
+template <int M, int R, class V>
+REPARAM_HD void add_gradients(int64_t d, const V* const (&x)[M], const V (&slope)[M][R], V* grad) {
+  for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+  for (int r = 0; r < R; ++r) {
+    V sum = grad[r * d + i];
+    REPARAM_UNROLL
+    for (int m = 0; m < M; ++m) sum = mul_add(x[m][i], slope[m][r], sum);
+    grad[r * d + i] = sum;
+  }
+}
+
+}  // namespace reparam::REPARAM_ARCH
