@@ -214,7 +214,10 @@ def _targets(
 
 def _returned(p: Pass, results: Results) -> Any:
     """Results as users get them: one alone, or a tuple; outputs and cotangents of a value_and_vjp apart."""
-    found = tuple(x if x is None or x.ndim else x[()] for x in results)
+    if len(results) == 1 and p.op.result is None:
+        (x,) = results
+        return x if x is None or x.ndim else x[()]
+    found = tuple([x if x is None or x.ndim else x[()] for x in results])
     if not p.reverse and p.op.result is not None:
         return p.op.result(*found)
     if p.kind != "value_and_vjp":

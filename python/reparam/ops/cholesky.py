@@ -210,7 +210,8 @@ class Cholesky(Op):
 
     def __call__(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """Run the op on matrices of shape ``batch_shape + (d, d)``."""
-        (a,), settings = _read_call(self.forward_pass, args, keywords)
+        plain = len(args) == 1 and not keywords
+        (a,), settings = (args, keywords) if plain else _read_call(self.forward_pass, args, keywords)
         check, jitter = as_bool("cholesky: check", settings.get("check", True)), settings.get("jitter")
         if jitter is not None:
             jitter = as_float("cholesky: jitter", jitter, 0, above=True)
@@ -218,9 +219,9 @@ class Cholesky(Op):
             a = a.copy() if out is not None else a  # which out may overwrite
         both = None if out is None else (out, np.empty(getattr(a, "shape", ())[:-2], np.int32))
         scale_tril, info = _run(cholesky_ex, a, out=both)
-        if jitter is not None and np.any(info):
+        if jitter is not None and np.count_nonzero(info):
             info = _try_again(a, scale_tril, np.array(info), jitter)
-        if check and np.any(info):
+        if check and np.count_nonzero(info):  # a third of the time of any()
             raise NotPositiveDefiniteError(info)
         return scale_tril
 
