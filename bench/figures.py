@@ -30,8 +30,10 @@ def draw(folder: Path, results: Sequence[dict[str, Any]], roofs: Roofs, sweeps: 
         columns = -(-len(rated) // MOST_BARS)
         height = -(-len(rated) // columns)
         made["ratios"] = new(6.5 * columns, 1.5 + 0.17 * height)
-        for k, axes in enumerate(made["ratios"].subplots(1, columns, sharex=True, squeeze=False)[0]):
+        columns = made["ratios"].subplots(1, columns, sharex=True, squeeze=False)[0]
+        for k, axes in enumerate(columns):
             _ratios(axes, rated[k * height : (k + 1) * height])
+        made["ratios"].legend(*columns[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     counted = [each for each in results if each["flops"] and each["bytes"]]
     if counted:
         made["roofline"] = new(7, 5)
@@ -61,7 +63,6 @@ def _ratios(axes: Any, results: Sequence[dict[str, Any]]) -> None:
     axes.set_yticks(y, [each["name"] for each in results], fontsize=6)
     axes.set_ylim(-1, len(results))
     axes.set_xlabel("time of the fastest rival over ours")
-    axes.legend(loc="lower right")
 
 
 def _roofline(axes: Any, results: Sequence[dict[str, Any]], roofs: Roofs) -> None:

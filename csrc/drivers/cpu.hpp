@@ -27,7 +27,7 @@ struct Pack {
   RowSource<V, true> drawable_source[kCount];
   V* dense;
   V* scratch;
-  T* stage;  // results that are streamed, put together
+  T* stage;  // where results that are streamed are put together
   Route routes[kCount];
   Position<kCount, W> position;
   int64_t remaining;  // events of the range, those of this pack included

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "run.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -19,7 +17,8 @@ namespace {
 constexpr double kSerialNanoseconds = 80e3;  // below this much work a second thread costs more than it brings
 constexpr double kChunkNanoseconds = 20e3;
 constexpr double kSerialChunkNanoseconds = 1e6;  // Ctrl-C is seen between chunks
-constexpr int64_t kRoundBytes = 1 << 20;         // partial sums held at once by a reduction
+constexpr double kCachedBytes = 16e6;
+constexpr int64_t kRoundBytes = 1 << 20;  // partial sums held at once by a reduction
 
 // Kernels run under the default rounding mode with subnormals, whatever the caller has set.
 class FloatEnvironment {
@@ -227,16 +226,11 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
   }
 }
 
-// An output of more than half the last cache: it would push out what it shares the cache with.
+// Whether the matrices of an output would push out what the caches hold. (What the C library calls the last cache may
+// be that of a whole socket, ten times a core's share.)
 bool is_large(const Call& call, OperandSpec spec, bool is_double) {
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  static const long found = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#else
-  static const long found = 0;
-#endif
-  const double cache = found > 0 ? static_cast<double>(found) : 32e6;
   const double events = static_cast<double>(product(call.shape, call.rank));
-  return events * static_cast<double>(values_of(spec, call.extent)) * (is_double ? 16 : 8) > cache / 2;
+  return events * static_cast<double>(values_of(spec, call.extent)) * (is_double ? 16 : 8) > kCachedBytes;
 }
 
 // Which dims output i is summed over, as a bit set.

@@ -36,7 +36,7 @@ REPARAM_HD Route route(const Call& call, const OperandData& operand, int64_t d, 
   if (W == 1 || operand.packed || !operand.data || operand.reduced || call.rank == 0) return found;
   const int64_t step = operand.batch_stride[call.rank - 1];
   if (operand.event_stride[1] != 1) return found;
-  found.crowded = crowded<W>(step * size);
+  found.crowded = d >= kBlock<V> && crowded<W>(step * size);
   const bool dense = operand.event_stride[0] == d && step == d * d;
   found.fetched_ahead = !writes && dense;
   if (writes && operand.large && dense) found.pitch = d * d + (crowded<W>(d * d * size) ? kLine / size : 0);
