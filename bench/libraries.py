@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from typing import Any
 
 import reparam as rp
@@ -17,6 +18,9 @@ RIVALS = ("numpy", "scipy", "torch", "jax", "sklearn", "mkl")
 IN_WORKERS = ("jax",)
 #: Their threads are those of BLAS, which threadpoolctl sets.
 BY_BLAS = ("numpy", "scipy", "sklearn")
+#: Seconds for which their threads spin after the work, on CPUs that the next contestant needs: OpenBLAS 2**26 cycles,
+#: OpenMP some milliseconds.
+SPINNING = {"numpy": 0.02, "scipy": 0.02, "sklearn": 0.02, "torch": 0.01}
 
 
 def installed(library: str) -> bool:
@@ -42,15 +46,26 @@ def counts(library: str, everyone: int) -> list[int]:
     return [everyone] if fixed else sorted({1, everyone})
 
 
-def set_threads(n: int) -> None:
-    """Let NumPy, SciPy, torch and ours use ``n`` threads."""
+def set_threads(n: int, *, blas: bool = True) -> None:
+    """Let torch, ours and, if it is wanted, NumPy's and SciPy's BLAS use ``n`` threads."""
     rp.set_num_threads(n)
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != n:
         torch.set_num_threads(n)
-    if _blas() is not None:
-        for pool in _blas().lib_controllers:
-            pool.set_num_threads(n)
+    pools = (
+        [] if _blas() is None or not blas else [pool for pool in _blas().lib_controllers if pool.get_num_threads() != n]
+    )
+    for pool in pools:
+        pool.set_num_threads(n)
+    if pools:  # threads that OpenBLAS has just started spin too
+        outlast_spinning("numpy")
+
+
+def outlast_spinning(library: str) -> None:
+    """Wait until its threads have gone to sleep. Busily: a CPU that has slept runs at half its speed at first."""
+    end = time.perf_counter() + SPINNING.get(library, 0.0)
+    while time.perf_counter() < end:
+        pass
 
 
 def restore_threads() -> None:

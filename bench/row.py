@@ -26,7 +26,7 @@ class Contestant:
 
     ``build(*inputs)`` gives the function of one round, which returns the answer in the library's own arrays, its
     outputs recycled where the library allows it; ``answer`` turns that into NumPy arrays in the order of ours.
-    ``scales`` says whether the number of threads matters to it.
+    ``scales`` says whether the number of threads matters to it, ``blas`` whether ours calls NumPy's BLAS.
     """
 
     library: str
@@ -34,6 +34,7 @@ class Contestant:
     build: Callable[..., Callable[[], Any]]
     answer: Callable[[Any], tuple[np.ndarray, ...]] | None = None
     scales: bool = True
+    blas: bool = False
 
     @property
     def name(self) -> str:

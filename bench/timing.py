@@ -13,10 +13,11 @@ from . import libraries
 from .row import Contestant
 
 ROUNDS = 20
-LEAST_SECONDS = 0.001  # of one measurement; shorter work is repeated, and the mean taken
+LEAST_SECONDS = 0.005  # of one measurement; shorter work is repeated, and the mean taken
 FEW = 3  # rounds of those that are too slow to matter
 PATIENCE = 4  # times the seconds that a row has: then one round must do
 HOPELESS = 2.5  # times the fastest rival's median
+WARM_ROUNDS = 4  # before those that are timed: caches, and CPUs that have slept
 WARMING = 0.005  # seconds: longer work than this runs once a turn, without a round that fills the caches
 
 
@@ -28,7 +29,8 @@ class Local:
 
     def _set(self) -> None:
         if self.threads is not None:
-            libraries.set_threads(self.threads)
+            who = self.contestant
+            libraries.set_threads(self.threads, blas=who.blas or who.library in libraries.BY_BLAS)
 
     def answer(self) -> Any:
         """The arrays of one round."""
@@ -39,7 +41,7 @@ class Local:
         """Seconds of one round, of so many in a row; short ones after one that warms the caches."""
         self._set()
         run = self._run
-        if rounds > 1:
+        for _ in range(min(rounds - 1, WARM_ROUNDS)):
             run()
         begin = time.perf_counter()
         for _ in range(rounds):
@@ -97,6 +99,8 @@ def measure(runners: list[Any], most_seconds: float, rounds: int = ROUNDS) -> li
             break
         for each in timed if done < FEW else _hopeful(timed):
             each.seconds.append(each.runner.time(each.repeats))
+            if each.runner.threads != 1:
+                libraries.outlast_spinning(each.contestant.library)
     return timed
 
 

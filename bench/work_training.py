@@ -180,7 +180,7 @@ def vae(net: tuple[int, int, int, int, int, float], full: bool, limit: int) -> R
         batch=batch,
         make=make,
         contestants=(
-            Contestant("reparam", "ours", ours, our_elbo),
+            Contestant("reparam", "ours", ours, our_elbo, blas=True),
             Contestant("torch", "library", rival(vae_rivals.torch_step)),
             Contestant("jax", "by hand", rival(vae_rivals.jax_step)),
         ),
