@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The common call in one step: every operand an aligned NumPy array of one type, nothing left out, drawn, packed by
-// keyword or updated; the results new, or arrays that share memory with nothing. Shapes are worked out and results made
+// The common call in one step: every operand an aligned NumPy array of one type, nothing left out, drawn or packed by
+// keyword; what is written new, or arrays that share memory with nothing. Shapes are worked out and results made
 // here. Where a call is anything else, mistakes included, nothing is done, and the front end goes its own way, which
 // has the words for them.
 #pragma once
@@ -13,19 +13,19 @@ namespace reparam::bind {
 class Direct {
  public:
   // `kind` is forward, vjp or value_and_vjp.
-  Direct(const OpKernels& op, const std::string& kind, std::vector<double> attributes)
-      : op_(op), reverse_(kind != "forward"), pass_(op.pass[reverse_]), attributes_(std::move(attributes)) {
-    while (inputs_ < pass_.count && !pass_.writes[inputs_]) ++inputs_;
+  Direct(const OpKernels& op, const std::string& kind)
+      : op_(op), reverse_(kind != "forward"), pass_(op.pass[reverse_]) {
+    while (inputs_ < pass_.count && pass_.reads[inputs_]) ++inputs_;
     first_result_ = inputs_ + (kind == "vjp" ? pass_.values : 0);
-    for (int i = 0; i < pass_.count; ++i)
-      possible_ = possible_ && !pass_.operand[i].in_place && pass_.operand[i].kind != Kind::packed;
+    for (int i = 0; i < pass_.count; ++i) possible_ = possible_ && pass_.operand[i].kind != Kind::packed;
   }
 
   // Runs with `run(op, reverse, is_double, call)`; the results in their order, or nothing.
   template <class Run>
-  std::optional<py::tuple> call(const py::tuple& args, const std::optional<py::tuple>& out, Run run) const {
+  std::optional<py::tuple> call(const py::tuple& args, const std::optional<py::tuple>& out, const double* attributes,
+                                Run run) const {
     Call call;
-    call.attributes = attributes_.data();
+    call.attributes = attributes;
     for (int64_t& n : call.extent) n = -1;
     if (!possible_ || args.size() != static_cast<size_t>(inputs_) || inputs_ == 0) return {};
     if (out && out->size() != static_cast<size_t>(pass_.count - first_result_)) return {};
@@ -37,11 +37,13 @@ class Direct {
     if (events > int64_t{1} << 40) return {};  // the front end has words for what no memory holds
     for (int s = 0; s < pass_.symbols; ++s)
       if (call.extent[s] < 1) return {};
+    for (int i = 0; i < inputs_; ++i)
+      if (pass_.operand[i].in_place && !stands_alone(args, i, call)) return {};
     const bool is_double = array_at(args, 0).itemsize() == 8;
     py::tuple results(pass_.count - first_result_);
     try {
       for (int i = 0; i < inputs_; ++i)
-        call.operand[i] = read_array(array_at(args, i), pass_.operand[i], call, is_double, false, false);
+        call.operand[i] = read_array(array_at(args, i), pass_.operand[i], call, is_double, pass_.writes[i], false);
       for (int i = first_result_; i < pass_.count; ++i) {
         std::vector<py::ssize_t> shape = batch_of(i, args, call);
         for (int k = 0; k < event_rank(pass_.operand[i], false); ++k)
@@ -84,6 +86,18 @@ class Direct {
       if (n == 1) n = array.shape(k);
       if (array.shape(k) != 1 && array.shape(k) != n) return false;
     }
+    return true;
+  }
+
+  // Whether an operand that is updated has the shape of the whole batch and shares memory with no other.
+  bool stands_alone(const py::tuple& args, int i, const Call& call) const {
+    const py::array array = array_at(args, i);
+    if (array.ndim() - event_rank(pass_.operand[i], false) != call.rank) return false;
+    for (int k = 0; k < call.rank; ++k)
+      if (array.shape(k) != call.shape[k]) return false;
+    const Span span = span_of(array);
+    for (size_t j = 0; j < args.size(); ++j)
+      if (j != static_cast<size_t>(i) && span.meets(span_of(array_at(args, static_cast<int>(j))))) return false;
     return true;
   }
 
@@ -139,7 +153,6 @@ class Direct {
   const OpKernels& op_;
   bool reverse_;
   const PassSpec& pass_;
-  std::vector<double> attributes_;
   int inputs_ = 0, first_result_ = 0;
   bool possible_ = true;
 };

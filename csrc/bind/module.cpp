@@ -116,16 +116,17 @@ void run(const std::string& op_name, bool vjp, const std::string& isa, const std
   run_released(op, vjp, is_double, call, num_threads);
 }
 
-bind::Direct make_direct(const std::string& op, const std::string& kind, const std::string& isa,
-                         std::vector<double> attributes) {
-  return {find_op(find_arch(isa), op), kind, std::move(attributes)};
+bind::Direct make_direct(const std::string& op, const std::string& kind, const std::string& isa) {
+  return {find_op(find_arch(isa), op), kind};
 }
 
 std::optional<py::tuple> run_direct(const bind::Direct& direct, const py::tuple& args,
-                                    const std::optional<py::tuple>& out, int num_threads) {
-  return direct.call(args, out, [num_threads](const OpKernels& op, bool reverse, bool is_double, const Call& call) {
+                                    const std::optional<py::tuple>& out, const std::vector<double>& attributes,
+                                    int num_threads) {
+  const auto run = [num_threads](const OpKernels& op, bool reverse, bool is_double, const Call& call) {
     run_released(op, reverse, is_double, call, num_threads);
-  });
+  };
+  return direct.call(args, out, attributes.data(), run);
 }
 
 py::dict table() {

@@ -32,9 +32,9 @@ def run(
 class Direct:
     """One pass of an op, of kind forward, vjp or value_and_vjp, for arrays that need no conversion."""
 
-    def __init__(self, op_name: str, kind: str, isa: str, attributes: Sequence[float], /) -> None: ...
+    def __init__(self, op_name: str, kind: str, isa: str, /) -> None: ...
     def __call__(
-        self, args: tuple[Any, ...], out: tuple[Any, ...] | None, num_threads: int, /
+        self, args: tuple[Any, ...], out: tuple[Any, ...] | None, attributes: Sequence[float], num_threads: int, /
     ) -> tuple[NDArray[Any], ...] | None:
         """The results, in ``out`` if it is given; None where the call needs more than that, or is a mistake."""
 

@@ -113,7 +113,9 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
 
 
 def _attributes(p: Pass, given: dict[str, Any]) -> tuple[float, ...]:
-    """The attributes as numbers; looked up where they were given before."""
+    """The attributes as numbers; looked up where they were given before, which those of an update are not."""
+    if p.in_place:
+        return code_attributes(p, given)
     try:
         key = (p.op, _key_of_keywords(given))
         return _coded.get(key) or _keep(_coded, key, code_attributes(p, given))
@@ -124,14 +126,11 @@ def _attributes(p: Pass, given: dict[str, Any]) -> tuple[float, ...]:
 def _run_directly(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> Any:
     """The results of a common call, which C++ takes as it is; None where it does not."""
     name, isa = chosen_backend()
-    if name != "native" or p.in_place:
+    if name != "native":
         return None
-    try:
-        key = (p, isa, *_key_of_keywords(keywords)) if keywords else (p, isa)
-        direct = _directs.get(key) or _keep(_directs, key, native.direct(p, isa, code_attributes(p, keywords)))
-    except TypeError:  # a value without a hash, or one that is refused: told by those that have the words
-        return None
-    results = direct(args, out if out is None or isinstance(out, tuple) else (out,), get_num_threads())
+    direct = _directs.get((p, isa)) or _keep(_directs, (p, isa), native.direct(p, isa))
+    attributes = _attributes(p, keywords) if p.op.attributes else ()
+    results = direct(args, out if out is None or isinstance(out, tuple) else (out,), attributes, get_num_threads())
     if results is not None:
         counts[f"native:{isa}"] += 1
     return results

@@ -32,9 +32,9 @@ def default_isa() -> str:
     return _core.default_isa()
 
 
-def direct(p: Pass, isa: str, attributes: tuple[float, ...]) -> Any:
+def direct(p: Pass, isa: str) -> Any:
     """What runs the common calls of a pass in one step, or returns None."""
-    return _core.Direct(p.op.name, p.kind, isa, attributes)
+    return _core.Direct(p.op.name, p.kind, isa)
 
 
 def _fit(array: Array) -> Array:
