@@ -35,7 +35,7 @@ PYTHON_LAYERS = [
 
 
 def cpp_files():
-    return sorted(p for p in CSRC.rglob("*") if p.suffix in {".hpp", ".cpp", ".inc"})
+    return sorted(p for p in CSRC.rglob("*") if p.suffix in {".hpp", ".cpp", ".inc", ".cu", ".cuh"})
 
 
 def includes(path):
@@ -76,7 +76,8 @@ def test_kernel_sources_include_no_library():
     for folder in ("core", "ops"):
         for path in (CSRC / folder).glob("*.hpp"):
             assert set(re.findall(r"^#include <([^>]+)>", path.read_text(), flags=re.M)) <= allowed, path
-    for name in ("call.hpp", "pack.hpp", "cpu.hpp"):
+    kernel_drivers = "call pack pack_once cpu events elementwise operand position shared stage"
+    for name in (f"{stem}.hpp" for stem in kernel_drivers.split()):
         assert not re.findall(r"^#include <", (CSRC / "drivers" / name).read_text(), flags=re.M)
 
 

@@ -182,7 +182,7 @@ def build(root):
     tree, here = built.parents[1], root / "build"
     run(
         "cmake", "-S", root, "-B", here, "-G", "Ninja", "-DSKBUILD_PROJECT_VERSION=0.0.0",
-        "-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        "-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON", "-DREPARAM_CUDA=OFF", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DPython_EXECUTABLE={sys.executable}", f"-DREPARAM_WIDE={'wide' in _core.isas()}", cwd=root,
     )  # fmt: skip
     objects = [line for line in run("ninja", "-t", "inputs", MODULE, cwd=here).splitlines() if line.endswith(".o")]

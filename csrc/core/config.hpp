@@ -10,10 +10,16 @@
 #define REPARAM_ARCH scalar
 #endif
 
+// REPARAM_ONCE: functions of the driver that one object of each CPU arch holds, and every CUDA kernel for itself.
+// REPARAM_SHUFFLE: vectors are the CPU's; nvcc, which never instantiates them, loses the dots of a pack in the builtin.
 #ifdef __CUDACC__
 #define REPARAM_HD __host__ __device__ __forceinline__
+#define REPARAM_ONCE __host__ __device__ __forceinline__
 #define REPARAM_UNROLL _Pragma("unroll")
+#define REPARAM_SHUFFLE(a, b, ...) (a)
 #else
 #define REPARAM_HD inline __attribute__((always_inline))
+#define REPARAM_ONCE
 #define REPARAM_UNROLL _Pragma("GCC unroll 8")
+#define REPARAM_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #endif

@@ -163,7 +163,7 @@ struct Halves {
 };
 template <class T, int W, int... I>
 REPARAM_HD Halves<T, W> shuffle_apart(typename VectorOf<T, W>::type x, Indices<I...>) {
-  return {__builtin_shufflevector(x, x, I...), __builtin_shufflevector(x, x, (W / 2 + I)...)};
+  return {REPARAM_SHUFFLE(x, x, I...), REPARAM_SHUFFLE(x, x, (W / 2 + I)...)};
 }
 template <class T, int W>
 REPARAM_HD Halves<T, W> split(typename VectorOf<T, W>::type x) {
@@ -174,7 +174,7 @@ REPARAM_HD Halves<T, W> split(typename VectorOf<T, W>::type x) {
 }
 template <class T, int W, int... I>
 REPARAM_HD typename VectorOf<T, W>::type shuffle_together(Halves<T, W> h, Indices<I...>) {
-  return __builtin_shufflevector(h.low, h.high, I...);
+  return REPARAM_SHUFFLE(h.low, h.high, I...);
 }
 template <class T, int W>
 REPARAM_HD typename VectorOf<T, W>::type join(Halves<T, W> h) {

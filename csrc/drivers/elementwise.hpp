@@ -44,7 +44,7 @@ template <class Op>
 struct Attributes {
   const double* value;
   double prepared[8];
-  REPARAM_HD explicit Attributes(const Call& call) : value(call.attributes) {
+  REPARAM_HD explicit Attributes(const double* given) : value(given) {
     if constexpr (requires { Op::prepare(value, prepared); }) {
       Op::prepare(value, prepared);
       value = prepared;

@@ -29,7 +29,7 @@ constexpr int kBlock =
 template <int kUnit, bool kHigh, class T, int W, int... I>
 REPARAM_HD Lanes<T, W> interleave(Lanes<T, W> a, Lanes<T, W> b, Indices<I...>) {
   constexpr int K = kBlock<Lanes<T, W>>;
-  return __builtin_shufflevector(
+  return REPARAM_SHUFFLE(
       a.raw, b.raw,
       ((I % K / kUnit & 1 ? W : 0) + I / K * K + (kHigh ? K / 2 : 0) + I % K / kUnit / 2 * kUnit + I % kUnit)...);
 }
@@ -101,10 +101,10 @@ template <class V, class T>
 REPARAM_HD void load_block(V* to, const T* data, const int64_t* at) {
   constexpr int K = kBlock<V>;
   V rows[K];
-#pragma GCC unroll 4
+  REPARAM_UNROLL
   for (int r = 0; r < K; ++r) rows[r] = load_row<V>(data, at + r);
   transpose(rows);
-#pragma GCC unroll 4
+  REPARAM_UNROLL
   for (int k = 0; k < K; ++k) to[k] = rows[k];
 }
 
@@ -125,10 +125,10 @@ template <class V, class T>
 REPARAM_HD void store_block(T* data, const int64_t* at, const V* from) {
   constexpr int K = kBlock<V>;
   V rows[K];
-#pragma GCC unroll 4
+  REPARAM_UNROLL
   for (int k = 0; k < K; ++k) rows[k] = from[k];
   transpose(rows);
-#pragma GCC unroll 4
+  REPARAM_UNROLL
   for (int r = 0; r < K; ++r) store_row(data, at + r, rows[r]);
 }
 
@@ -184,16 +184,16 @@ REPARAM_HD void store_run_loop(T* data, const int64_t* at, const V* from, int64_
 // the drawing of a row of noise.
 using FloatLanes = NativeLanes<float>::type;
 using DoubleLanes = NativeLanes<double>::type;
-void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
-              int64_t readable);
-void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
-              int64_t readable);
-void store_run(float* data, const int64_t* at, const FloatLanes* from, int64_t n, int64_t stride);
-void store_run(double* data, const int64_t* at, const DoubleLanes* from, int64_t n, int64_t stride);
-const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
-                           FloatLanes* buffer);
-const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row, int64_t n,
-                            DoubleLanes* buffer);
+REPARAM_ONCE void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_event, int64_t n,
+                           int64_t stride, int64_t readable);
+REPARAM_ONCE void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_event, int64_t n,
+                           int64_t stride, int64_t readable);
+REPARAM_ONCE void store_run(float* data, const int64_t* at, const FloatLanes* from, int64_t n, int64_t stride);
+REPARAM_ONCE void store_run(double* data, const int64_t* at, const DoubleLanes* from, int64_t n, int64_t stride);
+REPARAM_ONCE const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
+                                        FloatLanes* buffer);
+REPARAM_ONCE const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row,
+                                         int64_t n, DoubleLanes* buffer);
 template <class W>  // raw words, of one op
 REPARAM_HD void store_run(uint32_t* data, const int64_t* at, const W* from, int64_t n, int64_t stride) {
   store_run_loop(data, at, from, n, stride);
@@ -209,7 +209,7 @@ REPARAM_HD void load_row_of_few(V* packed, const T* data, const int64_t* at, int
       const int64_t first = j + K <= d ? j : d - K;
       Lanes<T, K> block[K];
       load_block(block, data + first, at + lane);
-#pragma GCC unroll 4
+      REPARAM_UNROLL
       for (int k = 0; k < K; ++k)
         __builtin_memcpy(reinterpret_cast<T*>(packed + first + k) + lane, &block[k], sizeof block[k]);
     }
@@ -223,7 +223,7 @@ REPARAM_HD void store_row_of_few(T* data, const int64_t* at, const V* packed, in
     for (int64_t j = 0; j < d; j += K) {
       const int64_t first = j + K <= d ? j : d - K;
       Lanes<T, K> block[K];
-#pragma GCC unroll 4
+      REPARAM_UNROLL
       for (int k = 0; k < K; ++k) {
         block[k] = Lanes<T, K>(T(0));
         if (first + k < n)
@@ -295,11 +295,11 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> f
           if (below >= K) {
             store_block(row + first, at, packed + first);
           } else if (below <= 0) {
-#pragma GCC unroll 4
+            REPARAM_UNROLL
             for (int r = 0; r < K; ++r) store_row(row + first, at + r, zero);
           } else {  // across the diagonal; what is read past it lies inside the triangle
             V block[K];
-#pragma GCC unroll 4
+            REPARAM_UNROLL
             for (int k = 0; k < K; ++k) block[k] = k == 0 || k < below ? packed[first + k] : zero;
             store_block(row + first, at, block);
           }
@@ -318,13 +318,13 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> f
   if (whole) store_run(data, at, dense, d * d, 1);
 }
 
-void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at, bool same_event,
-                bool crowded, int64_t d, const int64_t* stride);
-void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at, bool same_event,
-                bool crowded, int64_t d, const int64_t* stride);
-void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, bool crowded, int64_t d,
-                 const int64_t* stride, bool symmetric);
-void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, bool crowded, int64_t d,
-                 const int64_t* stride, bool symmetric);
+REPARAM_ONCE void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at,
+                             bool same_event, bool crowded, int64_t d, const int64_t* stride);
+REPARAM_ONCE void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at,
+                             bool same_event, bool crowded, int64_t d, const int64_t* stride);
+REPARAM_ONCE void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, bool crowded,
+                              int64_t d, const int64_t* stride, bool symmetric);
+REPARAM_ONCE void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, bool crowded,
+                              int64_t d, const int64_t* stride, bool symmetric);
 
 }  // namespace reparam::REPARAM_ARCH

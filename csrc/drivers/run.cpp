@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #endif
 
+#include "plan.hpp"
 #include "threads.hpp"
 
 namespace reparam {
@@ -72,38 +73,7 @@ class Arena {
 thread_local std::unique_ptr<char, Arena::Free> Arena::memory;
 thread_local int64_t Arena::size = 0;
 
-int64_t product(const int64_t* shape, int rank) {
-  int64_t n = 1;
-  for (int k = 0; k < rank; ++k) n *= shape[k];
-  return n;
-}
-
-void set_dim(Call& to, int at, const Call& from, int dim, int operands) {
-  to.shape[at] = from.shape[dim];
-  for (int i = 0; i < operands; ++i) to.operand[i].batch_stride[at] = from.operand[i].batch_stride[dim];
-}
-
-// Drops dims of length 1 and joins neighbours that every operand walks as one.
-void merge_dims(Call& call, int operands) {
-  int rank = 0;
-  for (int k = 0; k < call.rank; ++k) {
-    if (call.shape[k] == 1) continue;
-    bool joins = rank > 0;
-    for (int i = 0; i < operands && joins; ++i) {
-      const int64_t* stride = call.operand[i].batch_stride;
-      joins = !call.operand[i].data || stride[rank - 1] == stride[k] * call.shape[k];
-    }
-    const int64_t outer = joins ? call.shape[rank - 1] : 1;
-    if (!joins) ++rank;
-    set_dim(call, rank - 1, call, k, operands);
-    call.shape[rank - 1] *= outer;
-  }
-  call.rank = rank;
-}
-
 constexpr int64_t kRun = 64;  // events that take a matrix together before the next matrix comes
-
-bool is_matrix(OperandSpec spec) { return spec.kind == Kind::tril || spec.kind == Kind::symmetric; }
 
 // Whether the matrices that a pass reads, if any, are the same along a dim.
 bool matrices_stay(const Call& call, const PassSpec& pass, int dim) {
@@ -153,27 +123,13 @@ struct Plan {
   }
 };
 
-int64_t values_of(OperandSpec spec, const int64_t* extent) {
-  const int64_t n = spec.symbol[0] < 0 ? 1 : extent[spec.symbol[0]];
-  return spec.kind == Kind::scalar || spec.kind == Kind::vector ? n : n * (n + 1) / 2;
-}
-
 template <class T>
 void write_event(OperandSpec spec, const OperandData& operand, const int64_t* extent, int64_t at, const double* sum) {
-  T* to = reinterpret_cast<T*>(operand.data) + at;
-  if (spec.kind == Kind::scalar || spec.kind == Kind::vector || spec.kind == Kind::packed || operand.packed) {
-    const int64_t n = values_of(spec, extent);
-    for (int64_t j = 0; j < n; ++j) to[j * operand.event_stride[0]] = static_cast<T>(sum[j]);
-    return;
-  }
-  const int64_t d = extent[spec.symbol[0]];
-  for (int64_t i = 0; i < d; ++i)
-    for (int64_t j = 0; j < d; ++j) {
-      const int64_t low = i < j ? i : j, high = i < j ? j : i;
-      const bool written = j <= i || spec.kind == Kind::symmetric;
-      to[i * operand.event_stride[0] + j * operand.event_stride[1]] =
-          written ? static_cast<T>(sum[high * (high + 1) / 2 + low]) : T(0);
-    }
+  const bool matrix = is_matrix(spec);
+  const int64_t n = matrix ? extent[spec.symbol[0]] : 1;
+  for (int64_t row = 0; row < n; ++row)
+    for (int64_t column = 0; column < (matrix ? row + 1 : values_of(spec, extent)); ++column)
+      write_entry(spec, operand, at, row, column, static_cast<T>(*sum++));
 }
 
 void map_events(const Plan& plan, const Call& call) {
@@ -292,14 +248,6 @@ bool is_large(const Call& call, OperandSpec spec, bool is_double) {
   return events * static_cast<double>(values_of(spec, call.extent)) * (is_double ? 16 : 8) > kCachedBytes;
 }
 
-// Which dims output i is summed over, as a bit set.
-unsigned reduced_dims(const Call& call, int i) {
-  unsigned dims = 0;
-  for (int k = 0; k < call.rank; ++k)
-    if (call.shape[k] != 1 && call.operand[i].batch_stride[k] == 0) dims |= 1u << k;
-  return dims;
-}
-
 }  // namespace
 
 void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int threads) {
@@ -322,36 +270,16 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
   const double nanoseconds = 0.2 * values + op.flops(call.extent) * (vjp ? 2 : 1) / 24 + 0.1;
   const Plan plan{op, pass, kernel, is_double, threads, nanoseconds};
 
-  unsigned dims_of[kMaxOperands] = {}, groups[kMaxOperands] = {};
-  int group_count = 0;
-  for (int i = 0; i < pass.count; ++i) {
-    if (!pass.writes[i] || !call.operand[i].data) continue;
-    dims_of[i] = reduced_dims(call, i);
-    bool known = dims_of[i] == 0;
-    for (int g = 0; g < group_count; ++g) known = known || groups[g] == dims_of[i];
-    if (!known) groups[group_count++] = dims_of[i];
-  }
-  if (group_count == 0) {
-    for (int i = 0; i < pass.count; ++i)
-      call.operand[i].large = pass.writes[i] && is_large(call, pass.operand[i], is_double);
-    map_runs(plan, call);
-    return;
-  }
-  // One run for each set of dims: its outputs are reduced, and the first run also stores the outputs that are not.
-  for (int g = 0; g < group_count; ++g) {
-    Call part = call;
-    int kept_rank = 0;
-    for (int k = 0; k < call.rank; ++k)
-      if (!(groups[g] >> k & 1)) set_dim(part, kept_rank++, call, k, pass.count);
-    for (int k = 0, at = kept_rank; k < call.rank; ++k)
-      if (groups[g] >> k & 1) set_dim(part, at++, call, k, pass.count);
-    for (int i = 0; i < pass.count; ++i) {
-      if (!pass.writes[i]) continue;
-      part.operand[i].reduced = part.operand[i].data && dims_of[i] == groups[g];
-      if (!part.operand[i].reduced && (g > 0 || dims_of[i] != 0)) part.operand[i].data = nullptr;
+  for (Part& part : parts_of(call, pass)) {
+    if (part.kept_rank < 0) {
+      for (int i = 0; i < pass.count; ++i)
+        part.call.operand[i].large = pass.writes[i] && is_large(part.call, pass.operand[i], is_double);
+      map_runs(plan, part.call);
+    } else if (is_double) {
+      reduce_events<double>(plan, part.call, part.kept_rank);
+    } else {
+      reduce_events<float>(plan, part.call, part.kept_rank);
     }
-    if (is_double) reduce_events<double>(plan, part, kept_rank);
-    else reduce_events<float>(plan, part, kept_rank);
   }
 }
 

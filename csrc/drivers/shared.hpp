@@ -10,12 +10,26 @@ namespace reparam::REPARAM_ARCH {
 
 inline constexpr int kSums = 8;  // term t of a block goes into partial sum t % 8
 
+// The sum of the lanes, as a balanced tree.
+template <class T>
+REPARAM_HD T sum_of_lanes(T x) {
+  return x;
+}
+template <class T, int W>
+REPARAM_HD T sum_of_lanes(Lanes<T, W> x) {
+  if constexpr (W == 2) return x[0] + x[1];
+  else return sum_of_lanes(low_half(x) + high_half(x));
+}
+
 // The 8 partial sums of a value, and as many terms, in vectors of at most the hardware's width.
 template <class T>
 struct Eight {
-  static constexpr int W = raw::kHardwareBytes / sizeof(T) < kSums ? int{raw::kHardwareBytes / sizeof(T)} : kSums;
-  static constexpr int kParts = kSums / W;
-  Lanes<T, W> part[kParts];
+  using V = typename NativeLanes<T>::type;
+  static constexpr int kHardware = raw::kHardwareBytes / sizeof(T), kLanes = LaneTraits<V>::width;
+  static constexpr int kMost = kHardware < kSums ? kHardware : kSums;
+  static constexpr int W = kLanes < kMost ? kLanes : kMost, kParts = kSums / W;
+  using Part = typename SelectType<W == 1, T, Lanes<T, W>>::type;
+  Part part[kParts];
 
   static REPARAM_HD Eight load(const T* from) {
     Eight x;
@@ -37,16 +51,21 @@ struct Eight {
     for (int k = 0; k < kParts; ++k) a.part[k] = a.part[k] * b.part[k];
     return a;
   }
-  // As one, by a balanced tree.
+  // As one, by a balanced tree: partial sums 0 and 4, 2 and 6, ...
   REPARAM_HD T joined() const {
-    Lanes<T, 4> four;
-    if constexpr (W == 8) four = low_half(part[0]) + high_half(part[0]);
-    else if constexpr (W == 4) four = part[0] + part[1];
-    else four = join(part[0] + part[2], part[1] + part[3]);
-    const Lanes<T, 2> two = low_half(four) + high_half(four);
-    return two[0] + two[1];
+    Eight x = *this;
+    REPARAM_UNROLL
+    for (int n = kParts / 2; n > 0; n /= 2) REPARAM_UNROLL
+    for (int k = 0; k < n; ++k) x.part[k] = x.part[k] + x.part[k + n];
+    return sum_of_lanes(x.part[0]);
   }
 };
+
+// Whether an op has the shared path: with one lane there is nothing to share.
+template <class Op, class T>
+consteval bool shares_factor() {
+  return OpTraits<Op>::shares_factor() && LaneTraits<typename NativeLanes<T>::type>::width > 1;
+}
 
 // The factor of a pass, and its cotangent; -1 where there is none.
 template <class Op, bool kVjp>

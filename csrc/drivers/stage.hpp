@@ -53,6 +53,14 @@ REPARAM_HD void stream(T* to, const T* from, int64_t n) {
   for (; k < n; ++k) to[k] = from[k];
 }
 
+// Asks for a line of memory, into L1 or L2.
+template <bool kFar>
+REPARAM_HD void fetch(const void* from) {
+#if !defined(__CUDA_ARCH__)
+  __builtin_prefetch(from, 0, kFar ? 2 : 3);
+#endif
+}
+
 inline constexpr int64_t kNear = 4096;  // bytes of a pack that L1 has room for beside the one in work
 
 // Asks for the lower triangles of the next W matrices, which begin at `data`; large ones into L2.
@@ -60,12 +68,12 @@ template <int W, class T>
 REPARAM_HD void fetch_ahead(const T* data, int64_t d) {
   constexpr int64_t line = kLine / sizeof(T);
   if (W * d * d * sizeof(T) <= kNear) {
-    for (int64_t k = 0; k < W * d * d; k += line) __builtin_prefetch(data + k);
+    for (int64_t k = 0; k < W * d * d; k += line) fetch<false>(data + k);
     return;
   }
   for (int lane = 0; lane < W; ++lane)
     for (int64_t i = 0; i < d; ++i)
-      for (int64_t j = 0; j <= i; j += line) __builtin_prefetch(data + (lane * d + i) * d + j, 0, 2);
+      for (int64_t j = 0; j <= i; j += line) fetch<true>(data + (lane * d + i) * d + j);
 }
 
 }  // namespace reparam::REPARAM_ARCH

@@ -22,7 +22,7 @@ import numpy as np
 import reparam as rp
 
 from . import demo, selftest
-from ._backends import native
+from ._backends import cuda, native
 from ._settings import current_backend, get_num_threads
 
 __all__ = ["main", "show_config"]
@@ -105,6 +105,7 @@ def collect() -> dict[str, Any]:
         "backend": current_backend(),
         "backends": list(rp.backends()),
         "threads": get_num_threads(),
+        "gpu": cuda.describe(),
         "ops": {op.name: op.signature for op in rp.OPS.values()},
         "extras": {name: _version_of(name) for name in OPTIONAL},
         "environment": {name: value for name, value in os.environ.items() if name.startswith("REPARAM_")},

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+#include "run_cuda.hpp"
+
+#include <algorithm>
+
+#include "blocks.hpp"
+
+namespace reparam {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int64_t kMostThreads = int64_t{1} << 17;  // as many as a large GPU runs at once
+constexpr int64_t kScratchBytes = int64_t{256} << 20;
+
+int64_t aligned(int64_t bytes) { return (bytes + 255) & ~int64_t{255}; }
+
+struct RoundTask {
+  PassSpec pass;
+  Blocks blocks;
+  int kept_rank;
+  int64_t first, end;  // blocks of this round
+  double* carried;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    add_round(const __grid_constant__ Call call, const __grid_constant__ RoundTask task) {
+  const int64_t first = task.first / task.blocks.count, last = (task.end - 1) / task.blocks.count;
+  const int64_t count = (last - first + 1) * task.blocks.values, threads = gridDim.x * int64_t{kThreads};
+  for (int64_t k = blockIdx.x * int64_t{kThreads} + threadIdx.x; k < count; k += threads)
+    add_blocks<T>(call, task.pass, task.kept_rank, task.blocks, first + k / task.blocks.values, k % task.blocks.values,
+                  task.first, task.end, task.carried);
+}
+
+// The sum of no terms.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    write_zeros(const __grid_constant__ Call call, const __grid_constant__ RoundTask task, int64_t kept) {
+  Blocks none = task.blocks;
+  const int64_t count = kept * none.values, threads = gridDim.x * int64_t{kThreads};
+  for (int64_t k = blockIdx.x * int64_t{kThreads} + threadIdx.x; k < count; k += threads)
+    add_blocks<T>(call, task.pass, task.kept_rank, none, k / none.values, k % none.values, 0, 0, nullptr);
+}
+
+unsigned grid_of(int64_t count) {
+  return static_cast<unsigned>((std::min(count, kMostThreads) + kThreads - 1) / kThreads);
+}
+
+// One part of a call, and how its scratch is cut up.
+struct Launch {
+  Part part;
+  Blocks blocks;
+  Workspace workspace;
+  int64_t count = 0, round = 0;  // events, or blocks in all and in a round
+  int64_t scratch = 0;
+
+  Launch(const CudaKernels& op, bool vjp, bool is_double, const Part& planned) : part(planned) {
+    const Call& call = part.call;
+    workspace.bytes = aligned(op.arena_bytes[vjp][is_double](call));
+    count = round = product(call.shape, call.rank);
+    if (part.kept_rank >= 0) {
+      blocks = blocks_of(part, op.pass[vjp]);
+      count = product(call.shape, part.kept_rank) * blocks.count;
+      round = round_of(part, blocks, is_double);
+    }
+    workspace.threads = std::min(round, std::clamp<int64_t>(kScratchBytes / (workspace.bytes + 1), 32, kMostThreads));
+    scratch = workspace.threads * workspace.bytes;
+    if (part.kept_rank >= 0)
+      scratch += aligned(round * blocks.values * (is_double ? 8 : 4)) + aligned(8 * blocks.values);
+  }
+};
+
+Call merged(Call call, const PassSpec& pass) {
+  merge_dims(call, pass.count);
+  return call;
+}
+
+template <class T>
+cudaError_t reduce(const CudaKernels& op, bool vjp, Launch& launch, CudaCall& call, char* scratch,
+                   cudaStream_t stream) {
+  const PassSpec& pass = op.pass[vjp];
+  char* partial = scratch + launch.workspace.threads * launch.workspace.bytes;
+  auto* carried =
+      reinterpret_cast<double*>(partial + aligned(launch.round * launch.blocks.values * int64_t{sizeof(T)}));
+  RoundTask task{pass, launch.blocks, launch.part.kept_rank, 0, 0, carried};
+  const int64_t kept = product(launch.part.call.shape, launch.part.kept_rank);
+  if (launch.blocks.terms == 0) {
+    if (kept)
+      write_zeros<T><<<grid_of(kept * launch.blocks.values), kThreads, 0, stream>>>(launch.part.call, task, kept);
+    return cudaGetLastError();
+  }
+  for (int64_t first = 0; first < launch.count; first += launch.round) {
+    const int64_t end = std::min(first + launch.round, launch.count);
+    Blocks blocks = launch.blocks;
+    blocks.partial = partial;
+    blocks.first = first;
+    cudaError_t error = op.launch[vjp][sizeof(T) == 8](call, end - first, blocks, launch.workspace, stream);
+    if (error != cudaSuccess) return error;
+    task.blocks = blocks, task.first = first, task.end = end;
+    const int64_t events = (end - 1) / blocks.count - first / blocks.count + 1;
+    add_round<T><<<grid_of(events * blocks.values), kThreads, 0, stream>>>(launch.part.call, task);
+    error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace
+
+int64_t scratch_on_gpu(const CudaKernels& op, bool vjp, bool is_double, const Call& call) {
+  int64_t most = 0;
+  for (const Part& part : parts_of(merged(call, op.pass[vjp]), op.pass[vjp]))
+    most = std::max(most, Launch(op, vjp, is_double, part).scratch);
+  return most;
+}
+
+cudaError_t run_on_gpu(const CudaKernels& op, bool vjp, bool is_double, const Call& call, char* scratch,
+                       cudaStream_t stream) {
+  for (const Part& part : parts_of(merged(call, op.pass[vjp]), op.pass[vjp])) {
+    Launch launch(op, vjp, is_double, part);
+    launch.workspace.data = scratch;
+    CudaCall work{part.call, {}};
+    std::copy_n(call.attributes, op.attribute_count, work.attributes);
+    work.call.attributes = nullptr;
+    cudaError_t error = cudaSuccess;
+    if (part.kept_rank >= 0)
+      error = is_double ? reduce<double>(op, vjp, launch, work, scratch, stream)
+                        : reduce<float>(op, vjp, launch, work, scratch, stream);
+    else if (launch.count) error = op.launch[vjp][is_double](work, launch.count, {}, launch.workspace, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace reparam

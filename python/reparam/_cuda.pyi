@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""The module for GPUs: ops on arrays given as addresses and strides in elements."""
+
+from typing import Any
+
+targets: str
+compiler: str
+
+Operand = tuple[int, list[int], list[int]] | tuple[int, list[int], list[int], int] | None
+
+def run(
+    op: str,
+    vjp: bool,
+    dtype: str,
+    batch_shape: list[int],
+    extents: list[int],
+    operands: list[Operand],
+    attributes: list[float],
+    packed: bool,
+    scratch: int,
+    stream: int,
+) -> None: ...
+def scratch(
+    op: str,
+    vjp: bool,
+    dtype: str,
+    batch_shape: list[int],
+    extents: list[int],
+    operands: list[Operand],
+    attributes: list[float],
+    packed: bool,
+) -> int: ...
+def devices() -> list[dict[str, Any]]: ...
+def versions() -> tuple[int, int]: ...
+def table() -> dict[str, tuple[str, str, bool, str]]: ...
