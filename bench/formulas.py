@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Densities and transforms as an expert writes them by hand, over the arrays of NumPy, torch or JAX (``xp``).
+"""Densities and transforms as an expert writes them by hand for a compiler: JAX fuses them and places their outputs.
 
 Gradients are in closed form: no autograd, no solve where the noise is known. Own factors are ``(B, d, d)``, a shared
-one ``(d, d)``.
+one ``(d, d)``. What NumPy and torch do by hand stands in in_place.py.
 """
 
 from __future__ import annotations
@@ -29,67 +29,51 @@ def namespace(x: Any) -> Any:
     return jax.numpy
 
 
-def _diagonal(xp: Any, matrix: Any) -> Any:
+def diagonal_of(matrix: Any) -> Any:
+    """The diagonals of a batch of matrices; torch and NumPy give views."""
+    xp = namespace(matrix)
     return matrix.diagonal(dim1=-2, dim2=-1) if xp.__name__ == "torch" else xp.diagonal(matrix, axis1=-2, axis2=-1)
 
 
-def _transposed(x: Any) -> Any:
-    return x.mT if hasattr(x, "mT") else x.swapaxes(-1, -2)
+def add_to_diagonal(matrix: Any, entries: Any) -> Any:
+    """Of NumPy in place, of JAX as a new array."""
+    i, xp = range(matrix.shape[-1]), namespace(matrix)
+    if xp.__name__ == "numpy":
+        matrix[..., i, i] += entries
+        return matrix
+    return matrix + entries[..., None] * xp.eye(len(i), dtype=entries.dtype)
 
 
-def _column(x: Any) -> Any:
-    return x[..., None]
-
-
-def _place_diagonal(xp: Any, entries: Any) -> Any:
-    return entries[..., None] * xp.eye(entries.shape[-1], dtype=entries.dtype)
-
-
-def solve_lower(factor: Any, b: Any) -> Any:
-    """``L^-1 b`` of matrices ``b``, by the library's triangular solve; NumPy has none."""
-    if type(factor).__module__.startswith("torch"):
-        import torch
-
-        return torch.linalg.solve_triangular(factor, b, upper=False)
+def solve_lower(factor: Any, b: Any, transposed: bool = False) -> Any:
+    """``L^-1 b`` of matrices ``b``, or ``L^-T b``."""
     import jax.scipy.linalg
 
-    return jax.scipy.linalg.solve_triangular(factor, b, lower=True)
-
-
-def solve_lower_transposed(factor: Any, b: Any) -> Any:
-    """``L^-T b``."""
-    if type(factor).__module__.startswith("torch"):
-        import torch
-
-        return torch.linalg.solve_triangular(factor.mT, b, upper=True)
-    import jax.scipy.linalg
-
-    return jax.scipy.linalg.solve_triangular(factor, b, lower=True, trans=1)
+    return jax.scipy.linalg.solve_triangular(factor, b, lower=True, trans=int(transposed))
 
 
 # ---- own factors
 
 
-def tril_solve(factor: Any, b: Any) -> Any:
-    """``L^-1 b`` of vectors."""
-    return solve_lower(factor, _column(b))[..., 0]
+def tril_solve(b: Any, _: Any, factor: Any) -> Any:
+    """``L^-1 b`` of vectors; what stands between is loc, which the other formulas have."""
+    return solve_lower(factor, b[..., None])[..., 0]
 
 
 def log_prob(value: Any, loc: Any, factor: Any) -> Any:
     """One triangular solve."""
     xp = namespace(value)
-    y = tril_solve(factor, value - loc)
-    return -0.5 * (y * y).sum(-1) - xp.log(_diagonal(xp, factor)).sum(-1) - value.shape[-1] * HALF_LOG_2PI
+    y = tril_solve(value - loc, None, factor)
+    return -0.5 * (y * y).sum(-1) - xp.log(diagonal_of(factor)).sum(-1) - value.shape[-1] * HALF_LOG_2PI
 
 
 def log_prob_and_gradient(value: Any, loc: Any, factor: Any) -> Any:
     """Two triangular solves and an outer product."""
     xp = namespace(value)
-    y = solve_lower(factor, _column(value - loc))
-    z = solve_lower_transposed(factor, y)
-    diagonal = _diagonal(xp, factor)
+    y = solve_lower(factor, (value - loc)[..., None])
+    z = solve_lower(factor, y, transposed=True)
+    diagonal = diagonal_of(factor)
     density = -0.5 * (y * y).sum((-2, -1)) - xp.log(diagonal).sum(-1) - value.shape[-1] * HALF_LOG_2PI
-    ct_factor = xp.tril(z @ _transposed(y)) - _place_diagonal(xp, 1 / diagonal)
+    ct_factor = add_to_diagonal(xp.tril(z * y.mT), -1 / diagonal)
     return density, -z[..., 0], z[..., 0], ct_factor
 
 
@@ -121,7 +105,7 @@ def unrolled_log_prob(value: Any, loc: Any, factor: Any) -> Any:
 
 def transform(noise: Any, loc: Any, factor: Any) -> Any:
     """``loc + L noise``."""
-    return loc + (factor @ _column(noise))[..., 0]
+    return loc + (factor @ noise[..., None])[..., 0]
 
 
 def noise_log_prob(noise: Any, diagonal: Any) -> Any:
@@ -132,7 +116,7 @@ def noise_log_prob(noise: Any, diagonal: Any) -> Any:
 
 def transform_and_log_prob(noise: Any, loc: Any, factor: Any) -> Any:
     """Both."""
-    return transform(noise, loc, factor), noise_log_prob(noise, _diagonal(namespace(noise), factor))
+    return transform(noise, loc, factor), noise_log_prob(noise, diagonal_of(factor))
 
 
 # ---- one shared factor and many values
@@ -141,30 +125,30 @@ def transform_and_log_prob(noise: Any, loc: Any, factor: Any) -> Any:
 def shared_log_prob(value: Any, loc: Any, factor: Any) -> Any:
     """One product with the inverse factor, as scikit-learn's mixtures do it."""
     xp = namespace(value)
-    y = (value - loc) @ _transposed(xp.linalg.inv(factor))
-    return -0.5 * (y * y).sum(-1) - xp.log(_diagonal(xp, factor)).sum(-1) - value.shape[-1] * HALF_LOG_2PI
+    y = (value - loc) @ xp.linalg.inv(factor).mT
+    return -0.5 * (y * y).sum(-1) - xp.log(diagonal_of(factor)).sum(-1) - value.shape[-1] * HALF_LOG_2PI
 
 
 def shared_log_prob_and_gradient(value: Any, loc: Any, factor: Any) -> Any:
     """Three products: y, z, and the sum of z y^T."""
     xp = namespace(value)
     inverse = xp.linalg.inv(factor)
-    y = (value - loc) @ _transposed(inverse)
+    y = (value - loc) @ inverse.mT
     z = y @ inverse
-    diagonal = _diagonal(xp, factor)
+    diagonal = diagonal_of(factor)
     density = -0.5 * (y * y).sum(-1) - xp.log(diagonal).sum(-1) - value.shape[-1] * HALF_LOG_2PI
-    ct_factor = xp.tril(_transposed(z) @ y) - len(value) * _place_diagonal(xp, 1 / diagonal)
+    ct_factor = add_to_diagonal(xp.tril(z.mT @ y), -len(value) / diagonal)
     return density, -z, z.sum(0), ct_factor
 
 
 def shared_transform(noise: Any, loc: Any, factor: Any) -> Any:
     """One product."""
-    return loc + noise @ _transposed(factor)
+    return loc + noise @ factor.mT
 
 
 def shared_transform_and_log_prob(noise: Any, loc: Any, factor: Any) -> Any:
     """Both."""
-    return shared_transform(noise, loc, factor), noise_log_prob(noise, _diagonal(namespace(noise), factor))
+    return shared_transform(noise, loc, factor), noise_log_prob(noise, diagonal_of(factor))
 
 
 # ---- diagonal and scalar scales

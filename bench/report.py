@@ -173,13 +173,17 @@ def read(path: Path) -> dict[str, Result]:
     Raises
     ------
     UsageError
-        If the file is not one.
+        If the file is not one, or has a time that cannot be compared with.
     """
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
         if whole["schema"] != SCHEMA:
             raise ValueError(f"schema {whole['schema']}")
-        return {row["name"]: {**row, "seconds": float(row["seconds"])} for row in whole["rows"]}
+        rows = {row["name"]: {**row, "seconds": float(row["seconds"])} for row in whole["rows"]}
+        for name, row in rows.items():
+            if not 0 < row["seconds"] < math.inf:
+                raise ValueError(f"row '{name}' has {row['seconds']:g} seconds, which must be positive and finite")
+        return rows
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"--compare: cannot read '{path}' as the bench.json of an earlier run: {error}") from error
 

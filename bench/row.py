@@ -17,6 +17,7 @@ DTYPES = ("float32", "float64")
 ROOFS = ("fma", "copy", "update", "read")
 #: Regimes: R stays in the caches, M comes from memory; "-" is a size that the published tables name.
 CACHED_BYTES = 8_000_000
+LINE = 64  # bytes of a cache line, the least that memory hands out
 NO_LIMIT = sys.maxsize
 
 
@@ -84,13 +85,16 @@ class Row:
     roof : {"fma", "copy", "update", "read", None}
         The limit that counts.
     targets : tuple of Target
-    check : {"equal", "random", "progress", "accurate"}
-        How answers are compared: to rounding; as estimates of one thing over the batch; by whether steps help; by the
-        mean ELBO that a whole run reaches.
+    check : {"equal", "random", "training", "progress", "accurate"}
+        How answers are compared: to rounding; as estimates of one expectation; by the ELBO that steps say and reach; by
+        the ELBO that steps of different methods reach; by that of whole runs. See answers.py.
     condition : float
         Of the problem, for the tolerance.
     reference : callable, optional
-        ``reference(*inputs)``: the answer for the first events, in float64.
+        What the answers are held to, in float64. "equal": ``reference(*inputs)`` is the answer for the first events.
+        "random": ``(expected, samples)``, the expectation of the answer and trusted answers. The others:
+        ``reference(*inputs, *state)`` is the ELBO of each event; "training", whose answers are ``(elbos, *state)``,
+        has expectation and samples of those.
     quick : bool
         Whether ``--quick`` runs it.
     needs : str, optional
@@ -112,7 +116,7 @@ class Row:
     targets: tuple[Target, ...] = ()
     check: str = "equal"
     condition: float = 10.0
-    reference: Callable[..., tuple[np.ndarray, ...]] | None = None
+    reference: Callable[..., Any] | None = None
     quick: bool = False
     needs: str | None = None
     counts: bool = True
@@ -120,7 +124,12 @@ class Row:
     @property
     def name(self) -> str:
         """The row's name, equal from run to run and from machine to machine."""
-        return " ".join([self.op, self.dtype, self.size, *([self.regime] if self.regime != "-" else [])])
+        return f"{self.op} {self.sized}"
+
+    @property
+    def sized(self) -> str:
+        """The name without the op."""
+        return " ".join([self.dtype, self.size, *([self.regime] if self.regime != "-" else [])])
 
     @property
     def d(self) -> int:
@@ -158,6 +167,18 @@ def batch_for(regime: str, event_bytes: float, limit: int = NO_LIMIT) -> int:
     wanted = CACHED_BYTES if regime == "R" else 4 * machine.cache_bytes()
     batch = math.floor(wanted / event_bytes) if regime == "R" else math.ceil(wanted / event_bytes)
     return min(max(batch, 8), limit)
+
+
+def lower_bytes(d: int, dtype: str) -> float:
+    """Bytes of the cache lines that hold the lower triangle of a dense matrix, in a batch that starts with a line.
+
+    Kernels read no more; what they write they write in full. (Rows of the Cholesky factor count both matrices in full,
+    as the published target does.)
+    """
+    size = d * d * items(dtype)
+    period = LINE // math.gcd(LINE, size)  # matrices after which a start of a line is a start of a matrix again
+    places = np.flatnonzero(np.tile(np.tri(d, dtype=bool).reshape(-1), period))
+    return len(np.unique(places * items(dtype) // LINE)) * LINE / period
 
 
 def recycled(call: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:

@@ -7,10 +7,10 @@ import functools
 from collections.abc import Sequence
 
 from ..demo import UsageError
-from . import libraries, work_cholesky, work_density, work_elbo, work_noise, work_overhead, work_training
+from . import libraries, work_cholesky, work_density, work_elbo, work_noise, work_overhead, work_shared, work_training
 from .row import NO_LIMIT, Row
 
-MODULES = (work_cholesky, work_density, work_elbo, work_noise, work_training, work_overhead)
+MODULES = (work_cholesky, work_density, work_shared, work_elbo, work_noise, work_training, work_overhead)
 
 
 @functools.cache
@@ -53,7 +53,9 @@ def choose(
         if (not ops or row.op in ops) and (not wanted or any(words <= named.words for words in wanted))
     ]
     if not found:
-        raise UsageError(f"no row of {', '.join(ops) or 'any op'} has size {' or '.join(map(repr, sizes))}")
+        asked = f"no row of {', '.join(ops) or 'any op'} has size {' or '.join(map(repr, sizes))}"
+        known = dict.fromkeys(row.sized for row in rows() if row.op in ops)
+        raise UsageError(asked + (f", known are {', '.join(known)}" if known else ""))
     if quick:
         few = [row for row in found if row.quick]
         return few or found  # what was asked for by name runs, quick or not

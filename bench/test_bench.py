@@ -6,7 +6,7 @@ JAX, whose pool of threads belongs to a process, takes part in ``reparam bench``
 """
 
 import pytest
-from reparam._bench import contest, libraries, machine, table, timing
+from reparam._bench import answers, libraries, machine, table, timing
 from reparam._bench.row import NO_LIMIT
 
 FEW = 24  # events of a shrunk row
@@ -46,7 +46,7 @@ def test_row(row, contestant, inputs, benchmark):
         pytest.skip("too little memory")
     libraries.restore_threads()
     ours = row.contestants[0]
-    contest.check(
+    answers.check(
         row, inputs, [timing.Local(who, None, who.build(*inputs)) for who in dict.fromkeys([ours, contestant])]
     )
     benchmark(contestant.build(*inputs))

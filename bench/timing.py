@@ -17,8 +17,8 @@ LEAST_SECONDS = 0.005  # of one measurement; shorter work is repeated, and the m
 FEW = 3  # rounds of those that are too slow to matter
 PATIENCE = 4  # times the seconds that a row has: then one round must do
 HOPELESS = 2.5  # times the fastest rival's median
-WARM_ROUNDS = 4  # before those that are timed: caches, and CPUs that have slept
-WARMING = 0.005  # seconds: longer work than this runs once a turn, without a round that fills the caches
+WARM_ROUNDS = 4  # at most, before those that are timed: caches, and CPUs that have slept
+WARMING = 0.005  # seconds: longer work than this runs once a turn, without rounds that warm
 
 
 class Local:
@@ -38,7 +38,7 @@ class Local:
         return self.contestant.arrays(self._run())
 
     def time(self, rounds: int) -> float:
-        """Seconds of one round, of so many in a row; short ones after one that warms the caches."""
+        """Seconds of one round, of so many in a row; where that is more than one, after up to ``WARM_ROUNDS``."""
         self._set()
         run = self._run
         for _ in range(min(rounds - 1, WARM_ROUNDS)):

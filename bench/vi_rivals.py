@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Variational inference of a batch of logistic regressions: our natural gradient, and torch by hand with Adam.
+"""Variational inference of a batch of logistic regressions: our natural gradient, and by hand with Adam.
 
-Both start at N(0, I). A run has as many steps as its method needs to come within ``ACCURACY`` nats of the best ELBO, in
-the mean over the problems; they are counted before anything is timed.
+All start at N(0, I). A run has as many steps as its method needs to come within ``ACCURACY`` nats of the best ELBO, in
+the mean over the problems; they are counted before anything is timed. A result is ``(loc, factor)``.
 """
 
 from __future__ import annotations
@@ -15,72 +15,69 @@ import numpy as np
 
 import reparam as rp
 
-from . import rivals
-from .elbo_rivals import PRIOR_SCALE, by_hand, logistic
+from . import expectations, rivals
+from .elbo_rivals import TorchDraws, gradient_by_hand, logistic
+from .expectations import PRIOR_SCALE
 
 DRAWS = 8
 ACCURACY = 0.1
-ADAM_RATE, ADAM_DECAY = 0.2, 10.0  # of the rates tried, those that need the fewest steps
-MOST_STEPS = 2000
-Result = tuple[Any, np.ndarray, np.ndarray]
+#: Of the settings tried for Adam, those that need the fewest steps. The rate falls as ``RATE / (1 + step / DECAY)``.
+RATE, DECAY, BETA1, BETA2, EPS = 0.5, 3.0, 0.8, 0.9, 1e-8
+MOST_STEPS, STRIDE = 2000, 5  # of Adam; the exact ELBO, by which steps are counted, takes longer than one
+Result = tuple[np.ndarray, np.ndarray]
 
 
-def target_of(features: np.ndarray, y: np.ndarray) -> Any:
-    """The posterior of the coefficients."""
-    return rp.targets.GLM(features, y, family="logistic", prior_scale=PRIOR_SCALE)
+def mean_elbo(features: np.ndarray, y: np.ndarray, result: Any) -> float:
+    """Exactly, over the problems."""
+    return float(expectations.elbo(expectations.logistic, *map(np.asarray, result), features, y)[0].mean())
 
 
-def elbos(result: Result) -> tuple[np.ndarray, ...]:
-    """The bound of each problem, by one set of draws for all methods."""
-    target, loc, factor = result
-    q = rp.MultivariateNormal(loc, scale_tril=factor)
-    return (rp.elbo(q, target, key=7, num_samples=64, estimator="stl", grad=False).value,)
+def steps_needed(features: np.ndarray, y: np.ndarray, after: Callable[[int], Any], stride: int) -> int:
+    """Steps until the ELBO is within ``ACCURACY`` of the best; ``after(n)`` is the result of n; n rises by a stride."""
+    q = rp.inference.refine(*_start(features, y), steps=200, key=1, num_samples=32)
+    best = mean_elbo(features, y, (q.loc, q.scale_tril))
+    for steps in range(stride, MOST_STEPS + 1, stride):
+        if mean_elbo(features, y, after(steps)) >= best - ACCURACY:
+            return steps
+    raise RuntimeError(f"the ELBO is not within {ACCURACY} of the best after {MOST_STEPS} steps")
 
 
-def start(batch: int, d: int) -> Any:
-    """N(0, I) for every problem."""
-    eye = np.eye(d, dtype=np.float32)
-    return rp.MultivariateNormal(np.zeros((batch, d), np.float32), scale_tril=np.tile(eye, (batch, 1, 1)))
+# ---- ours
+
+
+def _start(features: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+    """N(0, I) for every problem, and the posteriors of the coefficients."""
+    batch, _, d = features.shape
+    factor = np.tile(np.eye(d, dtype=np.float32), (batch, 1, 1))
+    q = rp.MultivariateNormal(np.zeros((batch, d), np.float32), scale_tril=factor)
+    return q, rp.targets.GLM(features, y, family="logistic", prior_scale=PRIOR_SCALE)
 
 
 def our_step(features: np.ndarray, y: np.ndarray) -> Callable[[], Result]:
     """One step, from where the last one ended."""
-    target, keys = target_of(features, y), itertools.count()
-    q = start(len(y), features.shape[-1])
+    (q, target), keys = _start(features, y), itertools.count()
 
     def run() -> Result:
         nonlocal q
         q = rp.inference.refine(q, target, steps=1, key=next(keys), num_samples=DRAWS)
-        return target, q.loc, q.scale_tril
+        return q.loc, q.scale_tril
 
     return run
 
 
 def our_run(features: np.ndarray, y: np.ndarray) -> Callable[[], Result]:
     """All steps."""
-    target, first = target_of(features, y), start(len(y), features.shape[-1])
+    first, target = _start(features, y)
 
     def after(steps: int) -> Result:
         q = rp.inference.refine(first, target, steps=steps, key=3, num_samples=DRAWS)
-        return target, q.loc, q.scale_tril
+        return q.loc, q.scale_tril
 
-    best, steps = best_elbo(target, first), 4
-    while elbos(after(steps))[0].mean() < best - ACCURACY:
-        steps += 2
-        refuse_too_many(steps)
+    steps = steps_needed(features, y, after, 1)
     return lambda: after(steps)
 
 
-def best_elbo(target: Any, first: Any) -> float:
-    """In the mean over the problems."""
-    q = rp.inference.refine(first, target, steps=200, key=1, num_samples=32)
-    return float(elbos((target, q.loc, q.scale_tril))[0].mean())
-
-
-def refuse_too_many(steps: int) -> None:
-    """A method that does not get there has no time to print."""
-    if steps > MOST_STEPS:
-        raise RuntimeError(f"the ELBO is not within {ACCURACY} of the best after {MOST_STEPS} steps")
+# ---- torch
 
 
 class _TorchAdam:
@@ -89,70 +86,138 @@ class _TorchAdam:
     def __init__(self, features: np.ndarray, y: np.ndarray) -> None:
         import torch
 
-        self.data = rivals.tensors([features, y])
-        batch, d = len(y), features.shape[-1]
-        self.parameters = torch.zeros(batch, d + d * d)
-        self.moments = [torch.zeros_like(self.parameters) for _ in range(2)]
-        self.gradient = torch.empty_like(self.parameters)
-        self.noise = torch.empty(batch, DRAWS, d)
-        self.steps, self.d = 0, d
-        self._formula = by_hand(logistic)
+        batch, _, d = features.shape
+        # Loc and factor side by side, so that a step is one pass over one array.
+        self._parameters = torch.zeros(batch, d + d * d)
+        self._moments = [torch.zeros_like(self._parameters) for _ in range(2)]
+        self._gradient, self._scale = (torch.empty_like(self._parameters) for _ in range(2))
+        self.loc, self._raw = self._parameters[:, :d], self._parameters[:, d:].view(batch, d, d)
+        self.factor = torch.eye(d).repeat(batch, 1, 1)
+        self._kept = TorchDraws(logistic, DRAWS, self.loc, self.factor, rivals.tensors([features, y]))
+        self._kept.ct_loc, self._kept.ct_scale = self._gradient[:, :d], self._gradient[:, d:].view(batch, d, d)
+        self.steps = 0
 
-    def q(self) -> tuple[Any, Any]:
-        """Loc and factor."""
-        loc, raw = self.parameters[:, : self.d], self.parameters[:, self.d :].reshape(-1, self.d, self.d)
-        factor = raw.tril(-1)
-        factor.diagonal(dim1=-2, dim2=-1).copy_(raw.diagonal(dim1=-2, dim2=-1).exp())
-        return loc, factor
+    def step(self) -> Any:
+        """Adam with a decreasing rate; nobody asks for the value."""
+        import torch
 
-    def step(self) -> None:
-        """Adam with a decreasing rate."""
-        loc, factor = self.q()
-        _, ct_loc, ct_factor = self._formula(self.noise.normal_(), loc, factor, *self.data)
-        ct_factor.diagonal(dim1=-2, dim2=-1).mul_(factor.diagonal(dim1=-2, dim2=-1))
-        self.gradient[:, : self.d] = ct_loc
-        self.gradient[:, self.d :] = ct_factor.flatten(1)
-        m, v = self.moments
-        m.lerp_(self.gradient, 0.1)
-        v.mul_(0.99).addcmul_(self.gradient, self.gradient, value=0.01)
+        kept, factor, (m, v) = self._kept, self.factor, self._moments
+        kept.draw(self.loc, factor)
+        kept.ct_scale.diagonal(dim1=-2, dim2=-1).mul_(factor.diagonal(dim1=-2, dim2=-1))
+        m.lerp_(self._gradient, 1 - BETA1)
+        v.mul_(BETA2).addcmul_(self._gradient, self._gradient, value=1 - BETA2)
         self.steps += 1
-        rate = ADAM_RATE / (1 + self.steps / ADAM_DECAY)
-        scale = (v / (1 - 0.99**self.steps)).sqrt_().add_(1e-8)
-        self.parameters.addcdiv_(m, scale, value=rate / (1 - 0.9**self.steps))
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of loc and factor."""
-        loc, factor = self.q()
-        return loc.numpy().copy(), factor.numpy().copy()
+        rate = RATE / (1 + self.steps / DECAY) / (1 - BETA1**self.steps) * (1 - BETA2**self.steps) ** 0.5
+        torch.sqrt(v, out=self._scale).add_(EPS)
+        self._parameters.addcdiv_(m, self._scale, value=rate)
+        factor.copy_(self._raw)
+        factor.diagonal(dim1=-2, dim2=-1).exp_()
+        return self.loc, factor
 
 
-def torch_step(features: np.ndarray, y: np.ndarray) -> Callable[[], Result]:
+def torch_step(features: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     """One step, from where the last one ended."""
-    ascent, target = _TorchAdam(features, y), target_of(features, y)
+    return _TorchAdam(features, y).step
 
-    def run() -> Result:
-        ascent.step()
-        return target, *ascent.arrays()
+
+def torch_run(features: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """All steps."""
+    import torch
+
+    def ascent() -> _TorchAdam:
+        torch.manual_seed(3)
+        return _TorchAdam(features, y)
+
+    def run() -> Any:
+        made = ascent()
+        for _ in range(steps):
+            made.step()
+        return made.loc, made.factor
+
+    counted = ascent()
+    steps = steps_needed(features, y, lambda _: [counted.step() for _ in range(STRIDE)][-1], STRIDE)
+    return run
+
+
+# ---- JAX
+
+
+def _jax_adam(features: np.ndarray, y: np.ndarray) -> tuple[Callable[..., Any], Any, Any]:
+    """``step(state, seed, *data)``, the first state ``(steps, loc, raw, moments)``, and the data on the device."""
+    import jax
+    import jax.numpy as jnp
+
+    batch, _, d = features.shape
+    eye = jnp.eye(d, dtype=jnp.float32)
+
+    def factor_of(raw: Any) -> Any:
+        return jnp.tril(raw, -1) + eye * jnp.exp(raw)
+
+    def step(state: Any, seed: Any, *data: Any) -> Any:
+        steps, loc, raw, m, v = state
+        steps, factor = steps + 1, factor_of(raw)
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(seed), steps), (batch, DRAWS, d), jnp.float32)
+        z = loc[:, None, :] + noise @ factor.mT
+        g = logistic.gradient(z, logistic.shared(z, *data), *data)
+        ct_loc, ct_factor = gradient_by_hand(noise, g, factor)
+        gradient = (ct_loc, jnp.where(eye == 1, ct_factor * factor, ct_factor))
+        m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, gradient)
+        v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, gradient)
+        t = steps.astype(jnp.float32)
+        rate = RATE / (1 + t / DECAY) / (1 - BETA1**t) * jnp.sqrt(1 - BETA2**t)
+        loc, raw = jax.tree.map(lambda p, m, v: p + rate * m / (jnp.sqrt(v) + EPS), (loc, raw), m, v)
+        return steps, loc, raw, m, v
+
+    loc, raw = jnp.zeros((batch, d), jnp.float32), jnp.zeros((batch, d, d), jnp.float32)
+    moments = [jax.tree.map(jnp.zeros_like, (loc, raw)) for _ in range(2)]
+    state = (jnp.int32(0), loc, raw, *moments)
+    return step, state, [jax.device_put(x) for x in (features, y)]
+
+
+def _jax_result(state: Any) -> Result:
+    loc, raw = (np.asarray(x) for x in state[1:3])
+    return loc, np.where(np.eye(raw.shape[-1]) == 1, np.exp(raw), np.tril(raw, -1))
+
+
+def jax_step(features: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """One step under jit, the state donated."""
+    import jax
+
+    step, state, data = _jax_adam(features, y)
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def run() -> Any:
+        nonlocal state
+        state = jax.block_until_ready(compiled(state, 5, *data))
+        return state
 
     return run
 
 
-def torch_run(features: np.ndarray, y: np.ndarray) -> Callable[[], Result]:
-    """All steps."""
-    import torch
+def jax_run(features: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """All steps as one loop under jit."""
+    import jax
 
-    target = target_of(features, y)
+    step, state, data = _jax_adam(features, y)
 
-    def after(steps: int) -> Result:
-        torch.manual_seed(3)
-        ascent = _TorchAdam(features, y)
-        for _ in range(steps):
-            ascent.step()
-        return target, *ascent.arrays()
+    def steps_from(state: Any, steps: Any, *data: Any) -> Any:
+        return jax.lax.fori_loop(0, steps, lambda _, state: step(state, 3, *data), state)
 
-    best, counted = best_elbo(target, start(len(y), features.shape[-1])), _TorchAdam(features, y)
-    torch.manual_seed(3)
-    while counted.steps % 10 or elbos((target, *counted.arrays()))[0].mean() < best - ACCURACY:
-        counted.step()
-        refuse_too_many(counted.steps)
-    return lambda: after(counted.steps)
+    compiled, first = jax.jit(steps_from), state
+
+    def after(_: int) -> Result:
+        nonlocal state
+        state = compiled(state, STRIDE, *data)
+        return _jax_result(state)
+
+    steps = steps_needed(features, y, after, STRIDE)
+    return lambda: jax.block_until_ready(compiled(first, steps, *data))
+
+
+def answer(library: str) -> Callable[[Any], tuple[np.ndarray, ...]] | None:
+    """How a result becomes loc and factor."""
+    return _jax_result if library == "jax" else None
+
+
+STEPS = {"reparam": our_step, "torch": torch_step, "jax": jax_step}
+RUNS = {"reparam": our_run, "torch": torch_run, "jax": jax_run}

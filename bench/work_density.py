@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rows of densities, solves and transforms, with own factors, a shared one, diagonal and scalar scales."""
+"""Rows of densities, solves and transforms, with own factors, diagonal and scalar scales."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 import reparam as rp
 
-from . import formulas, rivals
-from .row import DTYPES, NO_LIMIT, Contestant, Row, Target, batch_for, factors, items, ratio, recycled
+from . import formulas, in_place, rivals
+from .row import DTYPES, NO_LIMIT, Contestant, Row, Target, batch_for, factors, items, lower_bytes, ratio, recycled
 
 #: Sizes of the published table: (d, batch).
 NAMED_FORWARD = [(8, 50_000), (16, 20_000), (32, 5000), (64, 1000)]
@@ -71,12 +71,13 @@ def with_ones(op: Any) -> Callable[..., Callable[[], Any]]:
     return build
 
 
-def everywhere(formula: Callable[..., Any], numpy_too: bool = True) -> list[Contestant]:
-    """One formula by hand in each library; JAX compiles it, which is the best it can have."""
-    made = [Contestant("torch", "by hand", rivals.torch_calls(formula))]
-    made.append(Contestant("jax", "by hand", rivals.jax_calls(formula)))
+def by_hand(name: str, numpy_too: bool = True) -> list[Contestant]:
+    """One formula in each library; JAX compiles it, which is the best it can have."""
+    kept, compiled = getattr(in_place, name), getattr(formulas, name)
+    made = [Contestant("torch", "by hand", in_place.in_torch(kept))]
+    made.append(Contestant("jax", "by hand", rivals.jax_calls(compiled)))
     if numpy_too:
-        made.append(Contestant("numpy", "by hand", rivals.numpy_calls(formula)))
+        made.append(Contestant("numpy", "by hand", in_place.in_numpy(kept)))
     return made
 
 
@@ -86,16 +87,6 @@ def own_inputs(batch: int, d: int, dtype: str) -> Callable[[np.random.Generator]
     def make(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         value, loc = rng.standard_normal((2, batch, d), dtype=dtype)
         return value, loc, factors(rng, batch, d, dtype)
-
-    return make
-
-
-def shared_inputs(batch: int, d: int, dtype: str) -> Callable[[np.random.Generator], tuple[np.ndarray, ...]]:
-    """Many values, one loc and factor."""
-
-    def make(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        value = rng.standard_normal((batch, d), dtype=dtype)
-        return value, rng.standard_normal(d, dtype=dtype), factors(rng, 1, d, dtype)[0]
 
     return make
 
@@ -112,15 +103,17 @@ def scale_inputs(shape: tuple[int, ...], dtype: str) -> Callable[[np.random.Gene
 
 def own(op: str, d: int, dtype: str, regime: str, limit: int, named: int = 0) -> Row:
     """A row of one of the ops with own factors."""
-    vectors, matrices, flops = {
-        "tril_solve": (2, 1, d * d),
-        "log_prob": (2, 1, d * d),
-        "log_prob+vjp": (4, 2, 3 * d * d),
-        "transform": (3, 1, d * d),
-        "transform_and_log_prob": (3, 1, d * d),
+    numbers, written, flops = {  # beside the factor that is read; full matrices that are written; operations
+        "tril_solve": (2 * d, 0, d * d),
+        "log_prob": (2 * d + 1, 0, d * d),
+        "log_prob+vjp": (4 * d + 1, 1, 3 * d * d),
+        "transform": (3 * d, 0, d * d),
+        "transform_and_log_prob": (3 * d + 1, 0, d * d),
     }[op]
-    event = (vectors * d + matrices * d * d) * items(dtype)
-    batch = min(named, limit) if named else batch_for(regime, event, limit)
+    rest = (numbers + written * d * d) * items(dtype)
+    event = rest + lower_bytes(d, dtype)
+    room = rest + d * d * items(dtype) if regime == "R" else event  # the caches have to hold all of it
+    batch = min(named, limit) if named else batch_for(regime, room, limit)
     ours = {
         "tril_solve": recycled(lambda b, _, factor, out: rp.tril_solve(factor, b, out=out)),
         "log_prob": recycled(rp.normal_tril_log_prob),
@@ -157,89 +150,31 @@ def _own_targets(op: str, d: int, regime: str) -> tuple[Target, ...]:
 
 def _own_rivals(op: str, d: int) -> Sequence[Contestant]:
     if op == "tril_solve":
-        return everywhere(lambda b, _, factor: formulas.tril_solve(factor, b), numpy_too=False)
+        return by_hand("tril_solve", numpy_too=False)
+    if op == "transform":
+        return [*by_hand("transform"), Contestant("torch", "baddbmm", in_place.in_torch(torch_baddbmm))]
+    if op == "transform_and_log_prob":
+        return by_hand("transform_and_log_prob")
     if op == "log_prob":
-        made = [
-            Contestant("torch", "library", rivals.torch_calls(torch_distribution)),
-            *everywhere(formulas.log_prob, numpy_too=False),
-        ]
+        made = [Contestant("torch", "library", rivals.torch_calls(torch_distribution))]
+        made += by_hand("log_prob", numpy_too=False)
         unrolled = formulas.unrolled_log_prob
-    elif op == "log_prob+vjp":
+    else:
         made = [
             Contestant("torch", "library", rivals.torch_grad(torch_distribution)),
             Contestant("jax", "library", rivals.jax_grad(formulas.log_prob)),
-            *everywhere(formulas.log_prob_and_gradient, numpy_too=False),
+            *by_hand("log_prob_and_gradient", numpy_too=False),
         ]
         unrolled = formulas.unrolled_log_prob_and_gradient
-    elif op == "transform":
-        return [*everywhere(formulas.transform), Contestant("torch", "baddbmm", torch_baddbmm)]
-    else:
-        return everywhere(formulas.transform_and_log_prob)
     if d <= UNROLLED:
         made.append(Contestant("jax", "unrolled", rivals.jax_calls(rivals.batch_last(unrolled))))
     return made
 
 
-def torch_baddbmm(noise: np.ndarray, loc: np.ndarray, factor: np.ndarray) -> Callable[[], Any]:
-    """One call that adds and multiplies, into a kept output."""
-    import torch
-
-    columns, offsets, matrices = rivals.tensors([noise[..., None], loc[..., None], factor])
-    out = torch.empty_like(columns)
-    return lambda: torch.baddbmm(offsets, matrices, columns, out=out)[..., 0]
-
-
-def scipy_density(value: np.ndarray, loc: np.ndarray, factor: np.ndarray) -> Callable[[], Any]:
-    """As users write it; in float64, whatever comes."""
-    import scipy.stats
-
-    frozen = scipy.stats.multivariate_normal(loc, factor.astype(np.float64) @ factor.T)
-    return lambda: frozen.logpdf(value)
-
-
-def sklearn_density(value: np.ndarray, loc: np.ndarray, factor: np.ndarray) -> Callable[[], Any]:
-    """The E-step of a mixture of one, as scikit-learn computes it."""
-    from sklearn.mixture import GaussianMixture
-
-    mixture = GaussianMixture(1)
-    mixture.weights_, mixture.means_ = np.ones(1, value.dtype), loc[None]
-    mixture.precisions_cholesky_ = np.linalg.inv(factor).T[None]
-    mixture.covariances_ = (factor @ factor.T)[None]
-    return lambda: mixture.score_samples(value)
-
-
-LIBRARIES = (Contestant("scipy", "library", scipy_density), Contestant("sklearn", "library", sklearn_density))
-
-
-def shared(op: str, d: int, batch: int, dtype: str, limit: int) -> Row:
-    """A row with one factor for all values."""
-    nominal, batch = batch, min(batch, limit)
-    vectors, flops, ours, formula = {
-        "log_prob": (1, d * d, recycled(rp.normal_tril_log_prob), formulas.shared_log_prob),
-        "log_prob+vjp": (2, 3 * d * d, with_ones(rp.normal_tril_log_prob), formulas.shared_log_prob_and_gradient),
-        "transform": (2, d * d, recycled(rp.normal_tril_transform), formulas.shared_transform),
-        "transform_and_log_prob": (
-            2, d * d, recycled(rp.normal_tril_transform_and_log_prob), formulas.shared_transform_and_log_prob,
-        ),
-    }[op]  # fmt: skip
-    return Row(
-        op=f"{op}-shared",
-        size=f"d={d} B={nominal}",
-        dtype=dtype,
-        regime="-",
-        batch=batch,
-        make=shared_inputs(batch, d, dtype),
-        contestants=(
-            Contestant("reparam", "ours", ours),
-            *everywhere(formula),
-            *(LIBRARIES if op == "log_prob" else ()),
-        ),
-        flops=batch * flops,
-        bytes=batch * vectors * d * items(dtype),
-        roof="fma" if d >= 32 else "read" if op == "log_prob" else "copy",
-        condition=100.0,  # of sums over the batch
-        quick=dtype == "float32" and d == 16 and nominal == 100_000,
-    )
+def torch_baddbmm(torch: Any, noise: Any, loc: Any, factor: Any) -> Callable[[], Any]:
+    """One call that adds and multiplies."""
+    z = torch.empty_like(noise)[..., None]
+    return lambda: torch.baddbmm(loc[..., None], factor, noise[..., None], out=z)[..., 0]
 
 
 def scales(op: str, d: int | None, batch: int, dtype: str, limit: int) -> Row:
@@ -248,14 +183,15 @@ def scales(op: str, d: int | None, batch: int, dtype: str, limit: int) -> Row:
     kind = "scalar" if d is None else "diag"
     shape, family = ((batch,), "normal") if d is None else ((batch, d), "normal_diag")
     gradient = op == "log_prob+vjp"
-    contestants = [Contestant("reparam", "ours", with_ones(getattr(rp, f"{family}_log_prob")))]
     if gradient:
-        library = torch_normal if d is None else torch_diagonal
-        contestants.append(Contestant("torch", "library", rivals.torch_grad(library)))
-        formula = getattr(formulas, f"{kind}_log_prob_and_gradient")
+        contestants = [
+            Contestant("reparam", "ours", with_ones(getattr(rp, f"{family}_log_prob"))),
+            Contestant("torch", "library", rivals.torch_grad(torch_normal if d is None else torch_diagonal)),
+            *by_hand(f"{kind}_log_prob_and_gradient"),
+        ]
     else:
-        contestants = [Contestant("reparam", "ours", recycled(getattr(rp, f"{family}_transform_and_log_prob")))]
-        formula = getattr(formulas, f"{kind}_transform_and_log_prob")
+        ours = recycled(getattr(rp, f"{family}_transform_and_log_prob"))
+        contestants = [Contestant("reparam", "ours", ours), *by_hand(f"{kind}_transform_and_log_prob")]
     size = (6 if gradient else 4) * int(np.prod(shape)) * items(dtype) + batch * items(dtype)
     return Row(
         op=f"{op}-{kind}",
@@ -264,7 +200,7 @@ def scales(op: str, d: int | None, batch: int, dtype: str, limit: int) -> Row:
         regime="-",
         batch=batch,
         make=scale_inputs(shape, dtype),
-        contestants=(*contestants, *everywhere(formula)),
+        contestants=tuple(contestants),
         flops=8 * float(np.prod(shape)),
         bytes=size,
         roof="copy",
@@ -277,13 +213,11 @@ def rows(limit: int = NO_LIMIT) -> list[Row]:
     made = []
     for dtype in DTYPES:
         for op in ("log_prob", "log_prob+vjp"):
-            made += [own(op, d, dtype, regime, limit) for regime in "RM" for d in (4, 8, 16, 32, 64)]
+            made += [own(op, d, dtype, "R", limit) for d in (2, 4, 8, 16, 32, 64, 128)]
+            made += [own(op, d, dtype, "M", limit) for d in (4, 8, 16, 32, 64)]
         made += [own("tril_solve", d, dtype, "R", limit) for d in (4, 8, 16, 32, 64)]
         for op in ("transform", "transform_and_log_prob"):
             made += [own(op, d, dtype, "R", limit) for d in (8, 32)]
-            made.append(shared(op, 16, 100_000, dtype, limit))
-        for op in ("log_prob", "log_prob+vjp"):
-            made += [shared(op, d, batch, dtype, limit) for d, batch in ((8, 1_000_000), (16, 100_000), (64, 100_000))]
         for op in ("log_prob+vjp", "transform_and_log_prob"):
             made += [scales(op, d, batch, dtype, limit) for d, batch in ((16, 100_000), (None, 1_000_000))]
     made += [own("log_prob", d, "float32", "-", limit, batch) for d, batch in NAMED_FORWARD]

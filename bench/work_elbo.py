@@ -12,24 +12,27 @@ import numpy as np
 
 import reparam as rp
 
-from . import elbo_rivals, vi_rivals
-from .elbo_rivals import NOISE_SCALE, PRIOR_SCALE
+from . import elbo_rivals, expectations, vi_rivals
+from .expectations import NOISE_SCALE, PRIOR_SCALE
+from .formulas import HALF_LOG_2PI
 from .row import DTYPES, NO_LIMIT, Contestant, Row, Target, factors, flat, items, ratio
 
 SIZES = [(4096, 1, 8), (4096, 8, 16), (1024, 16, 32)]
 OBSERVED = 32  # rows of a regression, and dims of the linear Gaussian's x
-PROBLEMS, POINTS, COEFFICIENTS, DRAWS = 2000, 50, 8, 8
-FORMULAS = {
-    "external": elbo_rivals.external,
-    "linear-gaussian": elbo_rivals.linear_gaussian,
-    "glm": elbo_rivals.logistic,
+PROBLEMS, POINTS, COEFFICIENTS, DRAWS = 2000, 50, 8, vi_rivals.DRAWS
+#: What rivals compute, and what holds them and ours to its expectation.
+TARGETS = {
+    "external": (elbo_rivals.external, expectations.external),
+    "linear-gaussian": (elbo_rivals.linear_gaussian, expectations.linear_gaussian),
+    "glm": (elbo_rivals.logistic, expectations.logistic),
 }
+TRUSTED = 4096  # events of trusted estimates, from which their spread is read
 NORMAL_COST = 60  # operations of one normal: ten Philox rounds and Box-Muller, about
 
 
 def ours_external(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """N(0, I) in NumPy, on the ``(S, B, d)`` that :func:`reparam.elbo` hands out."""
-    log_prob = -0.5 * np.einsum("...i,...i->...", value, value) - value.shape[-1] * elbo_rivals.HALF_LOG_2PI
+    log_prob = -0.5 * np.einsum("...i,...i->...", value, value) - value.shape[-1] * HALF_LOG_2PI
     return log_prob.astype(value.dtype, copy=False), -value
 
 
@@ -93,7 +96,7 @@ def data_of(kind: str, rng: np.random.Generator, batch: int, d: int, n: int, dty
 def estimate(kind: str, size: tuple[int, int, int], dtype: str, scale: str, limit: int) -> Row:
     """One ELBO with its gradient."""
     nominal, draws, d = size
-    batch, formula = min(nominal, limit), FORMULAS[kind]
+    batch, (formula, expected) = min(nominal, limit), TARGETS[kind]
 
     def make(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         loc = 0.5 * rng.standard_normal((batch, d), dtype=dtype)
@@ -101,6 +104,10 @@ def estimate(kind: str, size: tuple[int, int, int], dtype: str, scale: str, limi
         if scale == "diagonal":
             factor = np.ascontiguousarray(np.diagonal(factor, axis1=-2, axis2=-1))
         return loc, factor, *data_of(kind, rng, batch, d, OBSERVED, dtype)
+
+    def reference(*inputs: np.ndarray) -> Any:
+        run = elbo_rivals.numpy_by_hand(formula, draws)(*(x.astype(np.float64) for x in inputs))
+        return expectations.elbo(expected, *inputs), [run() for _ in range(math.ceil(TRUSTED / batch))]
 
     contestants = [
         Contestant("reparam", "ours", ours(kind, draws, scale), unpacked if scale == "packed" else None),
@@ -127,6 +134,7 @@ def estimate(kind: str, size: tuple[int, int, int], dtype: str, scale: str, limi
         roof="fma",
         targets=(*ratio(5 if draws == 1 else 3), Target("library", 15)),
         check="random",
+        reference=reference,
         quick=dtype == "float32" and d == 16 and (scale == "dense" or kind == "glm"),
     )
 
@@ -141,9 +149,12 @@ def inference(op: str, limit: int) -> Row:
         y = rng.random((batch, POINTS)) < 1 / (1 + np.exp(-(features @ z)[..., 0]))
         return features, y.astype("float32")
 
+    def reference(features: np.ndarray, y: np.ndarray, loc: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        return expectations.elbo(expectations.logistic, loc, factor, features, y)[0]
+
     whole = op == "vi-run"
-    build_ours = vi_rivals.our_run if whole else vi_rivals.our_step
-    build_torch = vi_rivals.torch_run if whole else vi_rivals.torch_step
+    builds = vi_rivals.RUNS if whole else vi_rivals.STEPS
+    forms = {"reparam": "ours"}
     return Row(
         op=op,
         size=f"n={POINTS} d={COEFFICIENTS} S={DRAWS} B={PROBLEMS}",
@@ -151,12 +162,13 @@ def inference(op: str, limit: int) -> Row:
         regime="-",
         batch=batch,
         make=make,
-        contestants=(
-            Contestant("reparam", "ours", build_ours, vi_rivals.elbos),
-            Contestant("torch", "by hand", build_torch, vi_rivals.elbos),
+        contestants=tuple(
+            Contestant(name, forms.get(name, "by hand"), build, vi_rivals.answer(name))
+            for name, build in builds.items()
         ),
         targets=ratio(20) if whole else (),
         check="accurate" if whole else "progress",
+        reference=reference,
         bytes=batch * 4 * (POINTS * (COEFFICIENTS + 1) + 2 * COEFFICIENTS**2),
         quick=not whole,
     )
@@ -164,7 +176,7 @@ def inference(op: str, limit: int) -> Row:
 
 def rows(limit: int = NO_LIMIT) -> list[Row]:
     """The rows of this module, with at most ``limit`` events each."""
-    made = [estimate(kind, size, dtype, "dense", limit) for dtype in DTYPES for kind in FORMULAS for size in SIZES]
+    made = [estimate(kind, size, dtype, "dense", limit) for dtype in DTYPES for kind in TARGETS for size in SIZES]
     made += [estimate("glm", size, "float32", scale, limit) for scale in ("packed", "diagonal") for size in SIZES]
     made += [estimate("external", SIZES[1], "float32", scale, limit) for scale in ("packed", "diagonal")]
     return [*made, inference("vi-step", limit), inference("vi-run", limit)]

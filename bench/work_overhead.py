@@ -10,18 +10,11 @@ import numpy as np
 
 import reparam as rp
 
-from . import formulas, rivals
+from . import in_place, rivals
 from .row import NO_LIMIT, Contestant, Row, Target, covariances, factors, recycled
+from .work_cholesky import torch_cholesky
 
 CALL_SECONDS = 3e-6
-
-
-def torch_cholesky(a: np.ndarray) -> Callable[[], Any]:
-    import torch
-
-    (tensor,) = rivals.tensors([a])
-    out = torch.empty_like(tensor)
-    return lambda: torch.linalg.cholesky(tensor, out=out)
 
 
 def cholesky_call(batch: int, d: int) -> Row:
@@ -56,7 +49,7 @@ def log_prob_call(batch: int, d: int) -> Row:
         make=make,
         contestants=(
             Contestant("reparam", "ours", recycled(rp.normal_tril_log_prob), scales=False),
-            Contestant("torch", "by hand", rivals.torch_calls(formulas.log_prob), scales=False),
+            Contestant("torch", "by hand", in_place.in_torch(in_place.log_prob), scales=False),
         ),
         targets=(Target("seconds", CALL_SECONDS),),
         quick=batch == 1 and d == 4,

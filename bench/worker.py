@@ -70,7 +70,7 @@ class Remote:
         return self._worker.ask("answer", *self._name)
 
     def time(self, rounds: int) -> float:
-        """Seconds of one round, of so many in a row after one that warms."""
+        """Seconds of one round, as those of :class:`reparam._bench.timing.Local`."""
         seconds: float = self._worker.ask("time", *self._name, rounds)
         return seconds
 

@@ -5,14 +5,30 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 import re
 
 import numpy as np
 import pytest
-from reparam._bench import command, contest, figures, libraries, machine, report, roofs, scaling, table, timing
-from reparam._bench.row import Contestant, Row, Target
+from reparam._bench import (
+    answers,
+    command,
+    contest,
+    figures,
+    libraries,
+    machine,
+    report,
+    roofs,
+    scaling,
+    table,
+    timing,
+    work_elbo,
+    work_noise,
+    work_training,
+)
+from reparam._bench.row import Contestant, Row, Target, flat, lower_bytes
 
 from reparam import cli
 
@@ -27,6 +43,7 @@ WORKS = {
     "classical VI, whole": "vi-run", "normals": "normals", "Adam": "adam", "VAE step": "vae-step",
     "one call": "call-cholesky", "Numba fallback": "cholesky-on-numba", "triangular solve": "tril_solve",
     "transform": "transform", "transform and log_prob": "transform_and_log_prob",
+    "densities of a mixture": "log_prob-components",
     "shared factor": "log_prob+vjp-shared", "diagonal": "log_prob+vjp-diag", "scalar": "log_prob+vjp-scalar",
 }  # fmt: skip
 #: Sizes that the published tables name.
@@ -40,6 +57,8 @@ SIZES = [
     ("vi-step", "n=50 d=8 S=8 B=2000"), ("normals", "B=1000000 float32"), ("normals", "B=1000000 float64"),
     ("adam", "B=10000000"), ("vae-step", "64-128-8 diagonal B=128"), ("vae-step", "64-128-8 full B=128"),
     ("vae-step", "784-256-16 diagonal B=128"), ("vae-step", "784-256-16 full B=128"),
+    ("cholesky.vjp", "d=4 float32 M"), ("cholesky.vjp", "d=32 float64 M"), ("log_prob", "d=128 R"),
+    ("log_prob+vjp", "d=2 R"), ("log_prob-components", "B=20000 K=16 d=8 float64"),
     ("vae-step", "784-400-20 diagonal B=512"), ("vae-step", "784-400-20 full B=512"),
 ]  # fmt: skip
 
@@ -85,7 +104,8 @@ def test_an_unknown_name_lists_those_that_are_known(option, given, known, tmp_pa
 
 
 def test_a_size_that_the_op_does_not_have(tmp_path):
-    assert "no row of normals has size 'd=4'" in refused("--op", "normals", "--size", "d=4", "--out", str(tmp_path))
+    line = refused("--op", "normals", "--size", "d=4", "--out", str(tmp_path))
+    assert line.endswith("no row of normals has size 'd=4', known are float32 B=1000000, float64 B=1000000\n")
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"schema": 0, "rows": []}', '{"schema": 1, "rows": [{}]}'])
@@ -95,6 +115,41 @@ def test_an_earlier_run_that_cannot_be_read(text, tmp_path):
         path.write_text(text)
     assert f"--compare: cannot read '{path}'" in refused("--compare", str(path), "--out", str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, None, "x"])
+def test_an_earlier_run_with_a_time_that_is_none(seconds, tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"schema": 1, "rows": [{"name": "a row", "seconds": seconds}]}))
+    line = refused("--compare", str(path), "--out", str(tmp_path / "new"))
+    assert f"--compare: cannot read '{path}'" in line
+    assert not isinstance(seconds, (int, float)) or f"row 'a row' has {seconds:g} seconds" in line
+
+
+def test_a_run_that_is_stopped_keeps_its_rows(tmp_path, monkeypatch):
+    whole, rounds = timing.measure, iter([None, KeyboardInterrupt, KeyboardInterrupt])
+
+    def stopped(*arguments):
+        if (error := next(rounds)) is not None:
+            raise error
+        return whole(*arguments)
+
+    monkeypatch.setattr(timing, "measure", stopped)
+    code, lines = bench(tmp_path / "kept", size=("d=4 float32 R", "d=8 float32 R"))
+    assert (code, lines[-1]) == (130, f"stopped: wrote what was measured, rows: 1, into {tmp_path / 'kept'}")
+    (row,) = json.loads((tmp_path / "kept" / "bench.json").read_text())["rows"]
+    assert row["name"] == "cholesky float32 d=4 R"
+    assert len((tmp_path / "kept" / "bench.csv").read_text().splitlines()) == 1 + len(row["contestants"])
+    code, lines = bench(tmp_path / "new" / "deep")
+    assert (code, lines[-1]) == (130, "stopped before the first row: nothing was written")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_rows_are_written_before_anything_else_can_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "means", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench(tmp_path)
+    assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) == 1
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
@@ -218,6 +273,14 @@ def test_regimes_hold_what_they_say():
         assert row.regime != "M" or row.bytes >= 4 * machine.cache_bytes(), row.name
 
 
+@pytest.mark.parametrize(("d", "dtype", "lines"), [
+    (2, "float32", 1 / 4), (3, "float32", 9 / 16), (4, "float64", 2), (16, "float32", 16), (16, "float64", 24),
+    (32, "float32", 48), (64, "float32", 160), (128, "float64", 1088),
+])  # fmt: skip
+def test_the_cache_lines_of_a_lower_triangle(d, dtype, lines):
+    assert lower_bytes(d, dtype) == 64 * lines
+
+
 def test_quick_is_a_choice_of_rows_and_names_overrule_it():
     quick = table.choose(quick=True)
     assert {row.op for row in quick} == set(table.known_ops()) - {"vi-run"}
@@ -251,9 +314,9 @@ def test_a_wrong_answer_names_the_row_and_the_contestant(wrong):
     held = contest.Contest(("numpy",), workers=False)
     right = constant("reparam", [1.0, 2.0])
     assert held.runners(row_of(right, constant("numpy", [1.0, 2.0])))
-    with pytest.raises(contest.AnswerError, match=r"op float64 d=1: numpy .* and ours"):
+    with pytest.raises(answers.AnswerError, match=r"op float64 d=1: numpy .* and ours"):
         held.runners(row_of(right, constant("numpy", wrong)))
-    with pytest.raises(contest.AnswerError, match=r"op float64 d=1: reparam .* and the float64 answer"):
+    with pytest.raises(answers.AnswerError, match=r"op float64 d=1: reparam .* and the float64 answer"):
         held.runners(row_of(right, reference=lambda: (np.array([1.0, 3.0]),)))
 
 
@@ -269,13 +332,115 @@ def test_a_wrong_answer_fails_the_run_and_leaves_the_other_rows(tmp_path, monkey
     assert [row["op"] for row in json.loads((tmp_path / "bench.json").read_text())["rows"]] == ["cholesky"]
 
 
-def test_estimates_are_held_to_their_standard_error(rng):
-    held = contest.Contest(("numpy",), workers=False)
-    ours, theirs = rng.standard_normal((2, 4000))
-    fair = row_of(constant("reparam", ours), constant("numpy", theirs), check="random")
-    assert held.runners(fair)
-    with pytest.raises(contest.AnswerError, match="differ in the mean of result 0"):
-        held.runners(row_of(constant("reparam", ours), constant("numpy", theirs + 0.2), check="random"))
+def with_fault(row, change):
+    """The row with ours, and ours with a fault as a rival."""
+    ours = row.contestants[0]
+    bad = dataclasses.replace(ours, library="numpy", answer=lambda result: change(*ours.arrays(result)))
+    return dataclasses.replace(row, contestants=(ours, bad))
+
+
+def held_to_account(row):
+    contest.Contest(("numpy",), workers=False).runners(row)
+
+
+def on_diagonal(matrix):
+    return matrix * np.eye(matrix.shape[-1], dtype=matrix.dtype)
+
+
+GRADIENT_FAULTS = {
+    "loc with the wrong sign": lambda v, g, c: (v, -g, c),
+    "loc of zero": lambda v, g, c: (v, 0 * g, c),
+    "loc halved": lambda v, g, c: (v, g / 2, c),
+    "one entry of loc is zero": lambda v, g, c: (v, g * (np.arange(g.shape[-1]) > 0), c),
+    "loc is noise": lambda v, g, c: (v, 100 * np.random.default_rng(0).standard_normal(g.shape).astype(g.dtype), c),
+    "zero below the diagonal": lambda v, g, c: (v, g, on_diagonal(c)),
+    "wrong sign below the diagonal": lambda v, g, c: (v, g, 2 * on_diagonal(c) - c),
+    "twice the diagonal": lambda v, g, c: (v, g, c + on_diagonal(c)),
+    "values of other events": lambda v, g, c: (np.roll(v, 1), g, c),
+    "gradients of other events": lambda v, g, c: (v, np.roll(g, 7, 0), np.roll(c, 3, 0)),
+    "the loc of other events": lambda v, g, c: (v, np.roll(g, 1, 0), c),
+    "entries of the loc in another order": lambda v, g, c: (v, g[:, ::-1], c),
+    "a constant value": lambda v, g, c: (np.full_like(v, v.mean()), g, c),
+    "a value that is off by a tenth": lambda v, g, c: (1.1 * v, g, c),
+    "no number": lambda v, g, c: (v, g + np.nan, c),
+    "a transposed factor": lambda v, g, c: (v, g, c.swapaxes(-1, -2)),
+}
+ESTIMATED = [(kind, size) for kind in work_elbo.TARGETS for size in work_elbo.SIZES]
+
+
+@pytest.mark.parametrize(("kind", "size"), ESTIMATED, ids=str)
+def test_a_wrong_gradient_of_an_estimate_is_caught(kind, size):
+    row = work_elbo.estimate(kind, size, "float32", "dense", 4096)
+    inputs = row.inputs()
+    held, run = answers.CHECKS["random"](row, inputs), row.contestants[0].build(*inputs)
+    held([flat(run())], "ours")
+    missed = []
+    for name, change in GRADIENT_FAULTS.items():
+        with contextlib.suppress(answers.AnswerError):
+            held([change(*flat(run()))], name)
+            missed.append(name)
+    assert missed == []
+
+
+@pytest.mark.parametrize("scale", ["dense", "diagonal"])
+@pytest.mark.parametrize("kind", work_elbo.TARGETS)
+def test_right_estimates_pass_whatever_their_noise(kind, scale):
+    row = work_elbo.estimate(kind, (1024, 2, 5), "float64", scale, 300)
+    inputs = row.inputs()
+    held = answers.CHECKS["random"](row, inputs)
+    runs = [contestant.build(*inputs) for contestant in row.contestants if contestant.library in ("reparam", "numpy")]
+    assert len(runs) == 2
+    for _ in range(20):  # each call has another key
+        for run in runs:
+            held([flat(run())], "a right one")
+
+
+def test_wrong_normals_are_caught():
+    row = work_noise.normals("float64", 10_000)
+    held_to_account(with_fault(row, lambda moments: (moments,)))
+    for change in (lambda x: x + 0.1, lambda x: 1.1 * x, np.abs, lambda x: np.repeat(x[::2], 2)):
+        with pytest.raises(answers.AnswerError, match="times what chance allows"):
+            held_to_account(with_fault(row, lambda moments, f=change: work_noise.moments(f(moments[:, 0]))))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_training_that_says_or_reaches_something_else_is_caught(full):
+    row = work_training.vae((64, 32, 4, 128, 16, 1.0), full, 128)
+    held_to_account(with_fault(row, lambda *answer: answer))
+    for change in (lambda e: np.roll(e, 1), lambda e: 1.03 * e, lambda e: np.full_like(e, e.mean())):
+        with pytest.raises(answers.AnswerError, match="times what chance allows"):
+            held_to_account(with_fault(row, lambda elbos, *state, f=change: (f(elbos), *state)))
+    slow = dataclasses.replace(row.contestants[0], library="numpy", build=lambda *inputs: training_of(row, inputs, 0.8))
+    stuck = dataclasses.replace(slow, build=lambda *inputs: training_of(row, inputs, 0))
+    for other in (slow, stuck):
+        with pytest.raises(answers.AnswerError, match="the ELBO went from"):
+            held_to_account(dataclasses.replace(row, contestants=(row.contestants[0], other)))
+
+
+def training_of(row, inputs, share):
+    """Ours, that makes only this share of its steps."""
+    run = row.contestants[0].build(*inputs)
+    look, calls = run(), itertools.count(1)
+
+    def sometimes():
+        n = next(calls)
+        return run() if int(n * share) > int((n - 1) * share) else look
+
+    return sometimes
+
+
+def test_steps_and_runs_of_inference_end_together():
+    row = work_elbo.inference("vi-step", 40)
+    held_to_account(with_fault(row, lambda *answer: answer))
+    for change in (
+        lambda loc, factor: (np.roll(loc, 1, 0), factor),
+        lambda loc, factor: (0 * loc, factor),
+        lambda loc, factor: (loc, 3 * factor),
+        lambda loc, factor: (np.broadcast_to(loc.mean(0), loc.shape), factor),
+    ):
+        for op in ("vi-step", "vi-run"):
+            with pytest.raises(answers.AnswerError, match="the ELBO"):
+                held_to_account(with_fault(work_elbo.inference(op, 40), change))
 
 
 class Fixed:
