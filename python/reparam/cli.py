@@ -201,10 +201,11 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="every kernel beside its rivals and this machine's limits", **exact)
     bench.add_argument("--quick", action="store_true", help="a few rows of each kind, in under 3 minutes")
     chosen: dict[str, Any] = {"action": "append", "default": []}
-    bench.add_argument("--op", metavar="NAME", help="only rows of this op; may be given again", **chosen)
-    bench.add_argument("--rival", metavar="NAME", help="only this rival; may be given again", **chosen)
+    again = "an unknown one lists all; may be given again"
+    bench.add_argument("--op", metavar="NAME", help=f"only rows of this op; {again}", **chosen)
+    bench.add_argument("--rival", metavar="NAME", help=f"only this rival; {again}", **chosen)
     bench.add_argument(
-        "--size", metavar="TEXT", help="only sizes with these words, such as 'd=8 R'; may be given again", **chosen
+        "--size", metavar="TEXT", help=f"only sizes with these words, such as 'd=8 R'; {again}", **chosen
     )
     bench.add_argument(
         "--out",
