@@ -123,10 +123,19 @@ def model():
     return rp.VAE(2, hidden=(3,), batch_size=2, epochs=1).fit(ROWS)
 
 
-def load(path):
-    """From the folder that the test runs in."""
-    model().save("model.npz")
-    return rp.VAE.load(path)
+@cache
+def gaussian_mixture():
+    return rp.GaussianMixture(2, random_state=0).fit(ROWS)
+
+
+def load(made):
+    """``load`` of a model's class, with its file in the folder that the test runs in."""
+
+    def call(path):
+        made.save("model.npz")
+        return type(made).load(path)
+
+    return call
 
 
 def use_backend(name):
@@ -220,7 +229,21 @@ CALLS = {
     "VAE.generate": (lambda: model().generate, {"z": np.zeros(2), "key": 0}),
     "VAE.sample": (lambda: model().sample, {"n": 2, "key": 0, "return_latent": False}),
     "VAE.save": (lambda: model().save, {"path": "model.npz"}),
-    "VAE.load": (lambda: load, {"path": "model.npz"}),
+    "VAE.load": (lambda: load(model()), {"path": "model.npz"}),
+    "GaussianMixture": (lambda: rp.GaussianMixture, {
+        "n_components": 2, "covariance_type": "full", "tol": 1e-3, "reg_covar": 1e-6, "max_iter": 100, "n_init": 1,
+        "init_params": "kmeans", "weights_init": None, "means_init": None, "precisions_init": None,
+        "random_state": None, "warm_start": False, "verbose": 0,
+    }),
+    "GaussianMixture.fit": (lambda: rp.GaussianMixture(2).fit, {"x": ROWS, "y": None}),
+    "GaussianMixture.fit_predict": (lambda: rp.GaussianMixture(2).fit_predict, {"x": ROWS, "y": None}),
+    "GaussianMixture.score": (lambda: gaussian_mixture().score, {"x": ROWS, "y": None}),
+    **{f"GaussianMixture.{name}": (lambda name=name: getattr(gaussian_mixture(), name), {"x": ROWS})
+       for name in ("score_samples", "predict", "predict_proba", "aic", "bic")},
+    "GaussianMixture.elbo": (lambda: gaussian_mixture().elbo, {"x": ROWS, "resp": None}),
+    "GaussianMixture.sample": (lambda: gaussian_mixture().sample, {"n_samples": 2, "component": None}),
+    "GaussianMixture.save": (lambda: gaussian_mixture().save, {"path": "model.npz"}),
+    "GaussianMixture.load": (lambda: load(gaussian_mixture()), {"path": "model.npz"}),
     "plot.elbo_curve": (lambda: rp.plot.elbo_curve, {
         "history": {"epoch": [0, 1], "elbo": [0, 1]}, "log_likelihood": None, "ax": None,
     }),

@@ -69,6 +69,9 @@ INTEGERS = [  # at least, and below
     ("nn.GaussianHead", "latent_dim", 1, None), ("VAE", "latent_dim", 1, None), ("VAE", "num_samples", 1, None),
     ("VAE", "batch_size", 1, None), ("VAE", "epochs", 1, None), ("VAE.log_likelihood", "num_samples", 1, None),
     ("VAE.elbo", "num_samples", 1, None), ("VAE.posterior", "refine", 0, None), ("VAE.sample", "n", 0, None),
+    ("GaussianMixture", "n_components", 1, None), ("GaussianMixture", "max_iter", 0, None),
+    ("GaussianMixture", "n_init", 1, None), ("GaussianMixture", "verbose", 0, None),
+    ("GaussianMixture.sample", "n_samples", 1, None),
 ]  # fmt: skip
 
 
@@ -90,6 +93,7 @@ NUMBERS = [
     ("optim.Adam", "lr", ">= 0"), ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
     ("maximize_elbo", "kl_weight", "> 0"), ("VAE", "kl_weight", "> 0"), ("VAE", "noise_scale", "> 0"),
     ("VAE", "lr", ">= 0"), ("cholesky", "jitter", "> 0"), ("cholesky.value_and_vjp", "jitter", "> 0"),
+    ("GaussianMixture", "tol", ">= 0"), ("GaussianMixture", "reg_covar", ">= 0"),
 ]  # fmt: skip
 
 
@@ -102,7 +106,7 @@ def test_what_is_no_such_number_is_refused(name, argument, limits):
     fails(ValueError, f"must be a finite number {limits}, got int", name, argument, 10**5000)
 
 
-FLAGS = ("packed", "grad", "resume", "check", "shuffle", "return_latent")
+FLAGS = ("packed", "grad", "resume", "check", "shuffle", "return_latent", "warm_start")
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with(*FLAGS))
@@ -115,13 +119,16 @@ WORDS = {
     "estimator": "'pathwise', 'stl', 'iwae', 'dreg'", "family": "'logistic', 'poisson', 'normal'",
     "activation": "'identity', 'tanh', 'relu', 'gelu', 'silu', 'softplus'", "covariance_type": "'full', 'diag'",
     "likelihood": "'gaussian', 'bernoulli', 'binomial'",
+    "init_params": "'kmeans', 'k-means++', 'random', 'random_from_data'",
+    "GaussianMixture.covariance_type": "'full', 'tied', 'diag', 'spherical'",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with(*WORDS))
 def test_what_is_no_such_word_is_refused(name, argument):
     for value in ("score", "", "FULL", 3, ["full"], np.array("full"), *([] if name == "VAE.posterior" else [None])):
-        fails(ValueError, f"must be one of {WORDS[argument]}, got {value!r}", name, argument, value)
+        words = WORDS.get(f"{name}.{argument}", WORDS[argument])
+        fails(ValueError, f"must be one of {words}, got {value!r}", name, argument, value)
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with("dtype"))
