@@ -28,6 +28,7 @@ WORKS = {
     "one call": "call-cholesky", "Numba fallback": "cholesky-on-numba", "triangular solve": "tril_solve",
     "transform": "transform", "transform and log_prob": "transform_and_log_prob",
     "shared factor": "log_prob+vjp-shared", "diagonal": "log_prob+vjp-diag", "scalar": "log_prob+vjp-scalar",
+    "mixture, EM": "gmm-em",
 }  # fmt: skip
 #: Sizes that the published tables name.
 SIZES = [
@@ -41,6 +42,7 @@ SIZES = [
     ("adam", "B=10000000"), ("vae-step", "64-128-8 diagonal B=128"), ("vae-step", "64-128-8 full B=128"),
     ("vae-step", "784-256-16 diagonal B=128"), ("vae-step", "784-256-16 full B=128"),
     ("vae-step", "784-400-20 diagonal B=512"), ("vae-step", "784-400-20 full B=512"),
+    ("gmm-em", "n=100000 d=8 K=8 float64"), ("gmm-em", "n=100000 d=16 K=16"), ("gmm-em", "n=20000 d=64 K=16"),
 ]  # fmt: skip
 
 
