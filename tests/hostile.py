@@ -128,6 +128,16 @@ def gaussian_mixture():
     return rp.GaussianMixture(2, random_state=0).fit(ROWS)
 
 
+@cache
+def linear_gaussian():
+    return rp.LinearGaussianModel(np.ones((3, 2)), np.zeros(3), 0.5)
+
+
+@cache
+def probabilistic_pca():
+    return rp.ProbabilisticPCA(2).fit(ROWS + np.eye(4, 3))
+
+
 def load(made):
     """``load`` of a model's class, with its file in the folder that the test runs in."""
 
@@ -158,6 +168,17 @@ def _methods(q):
         f"{owner}.log_prob": (lambda: q.log_prob, {"value": q.loc}),
         f"{owner}.rsample": (lambda: q.rsample, draw),
         f"{owner}.rsample_and_log_prob": (lambda: q.rsample_and_log_prob, draw),
+    }
+
+
+def _linear(made):
+    """Calls of the methods of a linear-Gaussian model, which is made when it is needed."""
+    with_mask, z = {"x": ROWS, "observed": None}, np.zeros(2)
+    calls = dict.fromkeys(("posterior", "log_evidence", "map_estimate", "log_joint"), with_mask)
+    calls |= {"decode": {"z": z}, "generate": {"z": z, "key": 0}, "sample": {"n": 2, "key": 0}}
+    calls |= {"save": {"path": "model.npz"}}
+    return {name: (lambda name=name: getattr(made(), name), good) for name, good in calls.items()} | {
+        "load": (lambda: load(made()), {"path": "model.npz"})
     }
 
 
@@ -244,6 +265,13 @@ CALLS = {
     "GaussianMixture.sample": (lambda: gaussian_mixture().sample, {"n_samples": 2, "component": None}),
     "GaussianMixture.save": (lambda: gaussian_mixture().save, {"path": "model.npz"}),
     "GaussianMixture.load": (lambda: load(gaussian_mixture()), {"path": "model.npz"}),
+    "LinearGaussianModel": (lambda: rp.LinearGaussianModel, {
+        "weight": np.ones((3, 2)), "bias": np.zeros(3), "noise_scale": 0.5,
+    }),
+    **{f"LinearGaussianModel.{name}": call for name, call in _linear(linear_gaussian).items()},
+    "ProbabilisticPCA": (lambda: rp.ProbabilisticPCA, {"latent_dim": 2}),
+    "ProbabilisticPCA.fit": (lambda: rp.ProbabilisticPCA(2).fit, {"x": ROWS + np.eye(4, 3), "y": None}),
+    **{f"ProbabilisticPCA.{name}": call for name, call in _linear(probabilistic_pca).items()},
     "plot.elbo_curve": (lambda: rp.plot.elbo_curve, {
         "history": {"epoch": [0, 1], "elbo": [0, 1]}, "log_likelihood": None, "ax": None,
     }),

@@ -29,6 +29,7 @@ UNCHECKED = {  # names and arguments of which nothing is refused, and why
                     "is called by elbo"),
     **dict.fromkeys([f"GaussianMixture.{name}.y" for name in ("fit", "fit_predict", "score")],
                     "is ignored, as in scikit-learn"),
+    "ProbabilisticPCA.fit.y": "is ignored, as in scikit-learn",
     "inference.Step": "is made by maximize_elbo",
     "nn.MLP.count": "is called with sizes that were checked",
     "nn.MLP.split": "is called with the net's own buffers",

@@ -71,7 +71,8 @@ INTEGERS = [  # at least, and below
     ("VAE.elbo", "num_samples", 1, None), ("VAE.posterior", "refine", 0, None), ("VAE.sample", "n", 0, None),
     ("GaussianMixture", "n_components", 1, None), ("GaussianMixture", "max_iter", 0, None),
     ("GaussianMixture", "n_init", 1, None), ("GaussianMixture", "verbose", 0, None),
-    ("GaussianMixture.sample", "n_samples", 1, None),
+    ("GaussianMixture.sample", "n_samples", 1, None), ("LinearGaussianModel.sample", "n", 0, None),
+    ("ProbabilisticPCA", "latent_dim", 1, None), ("ProbabilisticPCA.sample", "n", 0, None),
 ]  # fmt: skip
 
 
@@ -94,6 +95,7 @@ NUMBERS = [
     ("maximize_elbo", "kl_weight", "> 0"), ("VAE", "kl_weight", "> 0"), ("VAE", "noise_scale", "> 0"),
     ("VAE", "lr", ">= 0"), ("cholesky", "jitter", "> 0"), ("cholesky.value_and_vjp", "jitter", "> 0"),
     ("GaussianMixture", "tol", ">= 0"), ("GaussianMixture", "reg_covar", ">= 0"),
+    ("LinearGaussianModel", "noise_scale", "> 0"),
 ]  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Bad input to the mixture, row by row: each is refused by a message that names the argument."""
+"""Bad input to the mixture and the linear-Gaussian models: each is refused by a message that names the argument."""
 
 import numpy as np
 import pytest
 
 import reparam as rp
-from hostile import ROWS, gaussian_mixture, good_call, refused
+from hostile import ROWS, gaussian_mixture, good_call, linear_gaussian, refused
 
 NAN_IN_ROW_2 = np.where(np.arange(4)[:, None] == 2, np.nan, ROWS)
 INFINITE = ROWS.astype("f4")
@@ -27,6 +27,32 @@ OF_ROWS = [
     (f"GaussianMixture.{name}", {"x": x}, error,
      message and f"GaussianMixture: {message.format(data_dim='data_dim' if 'fit' in name else 3)}")
     for name in TAKE_ROWS for x, error, message in BAD_ROWS
+]  # fmt: skip
+OF_ROWS += [
+    (f"{model}.{name}", {"x": x}, error, message and f"{model}: {message.format(data_dim=3)}")
+    for model in ("LinearGaussianModel", "ProbabilisticPCA")
+    for name in ("posterior", "log_evidence", "map_estimate", "log_joint")
+    for x, error, message in BAD_ROWS if x is not INFINITE
+] + [
+    ("ProbabilisticPCA.fit", {"x": x}, error, message and f"ProbabilisticPCA: {message.format(data_dim='data_dim')}")
+    for x, error, message in BAD_ROWS
+]  # fmt: skip
+MASK = np.ones((4, 3))
+OF_LINEAR = [
+    ("posterior", {"x": ROWS[:, :2]}, ValueError, "x must have shape (n, 3), got (4, 2)"),
+    ("posterior", {"observed": MASK[:3]}, ValueError, "observed must have the shape of x, (4, 3), got (3, 3)"),
+    ("log_evidence", {"observed": MASK * 0.5}, ValueError,
+     "observed must be 1 where an entry was seen and 0 elsewhere, got 0.5 at [0, 0]"),
+    ("log_evidence", {"x": NAN_IN_ROW_2, "observed": MASK}, ValueError,
+     "x must be finite in float64, got nan at [2, 0]"),
+    ("map_estimate", {"observed": "all"}, ValueError, "observed must have the shape of x, (4, 3), got ()"),
+    ("log_joint", {"observed": MASK.astype(str)}, TypeError, "observed must hold 0 and 1, got <U32"),
+    ("decode", {"z": np.zeros(3)}, ValueError, "z must have shape (..., 2), got (3,)"),
+    ("decode", {"z": np.zeros(2) * 1j}, TypeError, "z must hold real numbers, got complex128"),
+    ("generate", {"z": [np.nan, 0]}, ValueError, "z must be finite in float64, got nan at [0]"),
+    ("sample", {"n": -1}, ValueError, "n must be >= 0, got -1"),
+    ("save", {"path": 5}, TypeError, "path must be a path, got 5"),
+    ("load", {"path": None}, TypeError, "path must be a path, got None"),
 ]  # fmt: skip
 SHARES = np.full((4, 2), 0.5)
 REFUSED = [
@@ -52,6 +78,25 @@ REFUSED = [
     ("GaussianMixture.sample", {"component": 2}, ValueError, "GaussianMixture: component must be in [0, 2), got 2"),
     ("GaussianMixture.save", {"path": 5}, TypeError, "GaussianMixture: path must be a path, got 5"),
     ("GaussianMixture.load", {"path": None}, TypeError, "GaussianMixture: path must be a path, got None"),
+    *[(f"{model}.{name}", changed, error, f"{model}: {message}")
+      for model in ("LinearGaussianModel", "ProbabilisticPCA") for name, changed, error, message in OF_LINEAR],
+    ("LinearGaussianModel", {"weight": np.ones(3)}, ValueError,
+     "LinearGaussianModel: weight must have shape (data_dim, latent_dim), got (3,)"),
+    ("LinearGaussianModel", {"weight": np.ones((3, 0))}, ValueError,
+     "LinearGaussianModel: weight must have shape (data_dim, latent_dim), got (3, 0)"),
+    ("LinearGaussianModel", {"weight": np.full((3, 2), np.nan)}, ValueError,
+     "LinearGaussianModel: weight must be finite in float64, got nan at [0, 0]"),
+    ("LinearGaussianModel", {"bias": np.zeros(2)}, ValueError,
+     "LinearGaussianModel: bias must have shape (data_dim,) with data_dim = 3 (from weight), got (2,)"),
+    ("LinearGaussianModel", {"noise_scale": 0}, ValueError,
+     "LinearGaussianModel: noise_scale must be a finite number > 0, got 0"),
+    ("ProbabilisticPCA", {"latent_dim": 0}, ValueError, "ProbabilisticPCA: latent_dim must be >= 1, got 0"),
+    ("ProbabilisticPCA.fit", {"x": ROWS[:, :2]}, ValueError,
+     "ProbabilisticPCA: x must have more than latent_dim = 2 features, got 2"),
+    ("ProbabilisticPCA.fit", {"x": ROWS}, ValueError,
+     "ProbabilisticPCA: x must vary in more than latent_dim = 2 directions, so that there is noise; its 4 rows do not"),
+    ("ProbabilisticPCA.fit", {"x": ROWS[:1]}, ValueError,
+     "ProbabilisticPCA: x must vary in more than latent_dim = 2 directions, so that there is noise; its 1 rows do not"),
 ]  # fmt: skip
 EYES = np.stack([np.eye(3)] * 2)
 BAD_STARTS = [  # arguments that meet the data in fit
@@ -138,6 +183,25 @@ def test_a_warm_start_of_another_shape_is_refused():
         with pytest.raises(ValueError, match="GaussianMixture: warm_start must go on with"):
             model.fit(x)
         vars(model).update(before)
+
+
+@pytest.mark.parametrize("call", [
+    lambda m: m.posterior(ROWS), lambda m: m.log_evidence(ROWS), lambda m: m.log_joint(ROWS),
+    lambda m: m.decode(np.zeros(2)), lambda m: m.sample(2, key=0), lambda m: m.save("model.npz"),
+])  # fmt: skip
+def test_a_pca_that_is_not_fitted_says_so(call):
+    with pytest.raises(ValueError, match="this ProbabilisticPCA is not fitted yet; call fit or load first"):
+        call(rp.ProbabilisticPCA(2))
+
+
+@pytest.mark.parametrize(("z", "error", "message"), [
+    (np.zeros((1, 5, 2)), ValueError, "must have shape (S, 4, latent_dim), got (1, 5, 2) (latent_dim is 2)"),
+    (np.zeros((4, 3)), ValueError, "must have shape (S, 4, latent_dim), got (4, 3) (latent_dim is 2)"),
+    (np.zeros((1, 4, 2), "f4"), TypeError, "must be float64 as the model is, got float32"),
+    ([[0.0, 0.0]], TypeError, "must be an array, got list"),
+])  # fmt: skip
+def test_a_log_joint_refuses_what_is_not_its_z(z, error, message):
+    refused(error, f"LinearGaussianModel: log_joint: value {message}", linear_gaussian().log_joint(ROWS), z)
 
 
 @pytest.mark.parametrize("name", ["predict", "score", "sample", "elbo", "save"])

@@ -24,13 +24,20 @@ if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
     from .inference.maximize_elbo import maximize_elbo
-    from .models import VAE, GaussianMixture
+    from .models import VAE, GaussianMixture, LinearGaussianModel, ProbabilisticPCA
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
 _LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
-_LAZY_NAMES = {"GaussianMixture": "models", "VAE": "models", "maximize_elbo": "inference", "show_config": "cli"}
+_LAZY_NAMES = {
+    "GaussianMixture": "models",
+    "LinearGaussianModel": "models",
+    "ProbabilisticPCA": "models",
+    "VAE": "models",
+    "maximize_elbo": "inference",
+    "show_config": "cli",
+}
 _NOT_PUBLIC = ("bits", "normal")  # the raw ops; rp.random has the functions that people call
 for _name in _NOT_PUBLIC:
     del globals()[_name]
@@ -41,10 +48,12 @@ __all__ = [
     "CheckpointError",
     "ELBOEstimate",
     "GaussianMixture",
+    "LinearGaussianModel",
     "MultivariateNormal",
     "MultivariateNormalDiag",
     "Normal",
     "NotPositiveDefiniteError",
+    "ProbabilisticPCA",
     "backend",
     "backends",
     "elbo",

@@ -2,6 +2,8 @@
 """Models with latent variables."""
 
 from .gaussian_mixture import GaussianMixture
+from .linear_gaussian import LinearGaussianModel
+from .probabilistic_pca import ProbabilisticPCA
 from .vae import VAE
 
-__all__ = ["VAE", "GaussianMixture"]
+__all__ = ["VAE", "GaussianMixture", "LinearGaussianModel", "ProbabilisticPCA"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._check import as_array
 
-__all__ = ["as_dtype", "as_latent", "as_mask", "as_real", "as_rows", "chunks"]
+__all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "chunks"]
 
 Array = NDArray[Any]
 
@@ -47,7 +47,8 @@ def as_real(name: str, x: Any, kinds: str = "fiub") -> Array:
     return array
 
 
-def _as_finite(name: str, array: Array, dtype: Any) -> Array:
+def as_finite(name: str, array: Array, dtype: Any) -> Array:
+    """Finite numbers as a contiguous array of ``dtype``."""
     with np.errstate(over="ignore"):  # a number too large for float32 is refused as an infinity
         converted = np.ascontiguousarray(array, dtype)
     finite = np.isfinite(converted)
@@ -70,7 +71,7 @@ def as_rows(name: str, x: Any, dtype: Any, data_dim: int | None = None) -> Array
         raise ValueError(f"{name} must have shape (n, {data_dim or 'data_dim'}), got {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{name} is empty: it has shape {array.shape}")
-    return _as_finite(name, array, dtype)
+    return as_finite(name, array, dtype)
 
 
 def as_latent(name: str, z: Any, dtype: Any, latent_dim: int) -> Array:
@@ -78,7 +79,7 @@ def as_latent(name: str, z: Any, dtype: Any, latent_dim: int) -> Array:
     array = as_real(name, z, "fiu")
     if array.ndim < 1 or array.shape[-1] != latent_dim:
         raise ValueError(f"{name} must have shape (..., {latent_dim}), got {array.shape}")
-    return _as_finite(name, array, dtype)
+    return as_finite(name, array, dtype)
 
 
 def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Array:
