@@ -104,6 +104,21 @@ def test_ten_iterations_agree_with_scikit_learn(covariance_type, given, monkeypa
     assert (ours.n_iter_, ours.converged_, ours.n_features_in_) == (10, False, 4)
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(4501, 17, 5), (1203, 40, 3), (2100, 1, 2)])
+def test_rows_of_many_blocks_agree_with_scikit_learn(n, d, k, covariance_type, rng):
+    x, start = blobs(rng, n, d, k), rng.standard_normal((k, d))
+    arguments = {
+        "covariance_type": covariance_type, "tol": 0, "max_iter": 3, "weights_init": np.full(k, 1 / k),
+        "means_init": start, "precisions_init": precisions(covariance_type, k, d, 0.2),
+    }  # fmt: skip
+    ours, theirs = rp.GaussianMixture(k, **arguments).fit(x), mixture.GaussianMixture(k, **arguments)
+    with pytest.warns(Warning, match="did not converge"):
+        theirs.fit(x)
+    for name in [*FITTED, "lower_bounds_"]:
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-8, atol=1e-8, err_msg=name)
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
+
+
 def test_one_component_is_the_maximum_likelihood_gaussian(covariance_type, rng):
     x = blobs(rng, k=1)
     model = rp.GaussianMixture(covariance_type=covariance_type, reg_covar=0).fit(x)
@@ -423,6 +438,26 @@ def test_a_saved_model_comes_back_whole(covariance_type, rng, tmp_path):
     same_bits(loaded.predict_proba(x), model.predict_proba(x))
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         same_bits(twin.predict_proba(x), model.predict_proba(x))
+
+
+def test_numbers_of_numpy_and_a_start_without_iterations_are_stored_too(rng, tmp_path):
+    model = rp.GaussianMixture(np.int64(2), tol=np.float32(0.5), max_iter=np.int32(0), warm_start=np.bool_(False),
+                               random_state=np.uint64(3)).fit(blobs(rng))  # fmt: skip
+    model.save(tmp_path / "model.npz")
+    loaded = rp.GaussianMixture.load(tmp_path / "model.npz")
+    same = (loaded.n_components, loaded.tol, loaded.random_state, loaded.lower_bound_, loaded.n_iter_)
+    assert same == (2, 0.5, 3, -np.inf, 0)
+    model.random_state = np.random.default_rng(0)
+    model.save(tmp_path / "model.npz")
+    assert rp.GaussianMixture.load(tmp_path / "model.npz").random_state is None
+
+
+def test_parameters_may_be_set_by_hand(covariance_type, rng):
+    model, x = fitted(rng, covariance_type)
+    made = rp.GaussianMixture(3, covariance_type=covariance_type)
+    for name in ("weights_", "means_", "precisions_cholesky_"):
+        setattr(made, name, getattr(model, name))
+    same_bits(made.score_samples(x), model.score_samples(x))
 
 
 def test_what_is_no_file_of_a_mixture_is_refused(rng, tmp_path):

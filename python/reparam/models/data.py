@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._check import as_array
 
-__all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "chunks"]
+__all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "chunks", "own_dtype"]
 
 Array = NDArray[Any]
 
@@ -45,6 +45,11 @@ def as_real(name: str, x: Any, kinds: str = "fiub") -> Array:
     if array.dtype.kind not in kinds:
         raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
     return array
+
+
+def own_dtype(array: Array) -> str:
+    """float32 of arrays that are, else float64: the dtype of models that follow their data."""
+    return "float32" if array.dtype.kind == "f" and array.dtype.itemsize == 4 else "float64"
 
 
 def as_finite(name: str, array: Array, dtype: Any) -> Array:

@@ -214,7 +214,7 @@ class GaussianMixture(MixtureUse, Stored):
     def _last(self, d: int) -> Components:
         """Where the last fit ended."""
         last = self._components()
-        if last.means.shape != (self.n_components, d) or self.covariances_.shape != self._shape(d):
+        if last.means.shape != (self.n_components, d) or self.precisions_cholesky_.shape != self._shape(d):
             raise ValueError(
                 f"GaussianMixture: warm_start must go on with {self.n_components} components of {d} features, got "
                 f"{last.means.shape[0]} of {last.means.shape[1]} from the last fit"
@@ -228,11 +228,10 @@ class GaussianMixture(MixtureUse, Stored):
         """Set the fitted attributes."""
         own: Any = {"full": ..., "tied": 0, "diag": ..., "spherical": (slice(None), 0)}[self.covariance_type]
         with np.errstate(over="ignore", invalid="ignore"):
-            fitted = em.leave(best.components)
-            factors = fitted.factors[own]
-            matrices = self.covariance_type in {"full", "tied"}
+            weights, means, factors, covariances = em.leave(best.components)
+            factors, matrices = factors[own], self.covariance_type in {"full", "tied"}
             made = {
-                "weights_": fitted.weights, "means_": fitted.means, "covariances_": fitted.covariances[own],
+                "weights_": weights, "means_": means, "covariances_": covariances[own],
                 "precisions_": factors @ factors.swapaxes(-1, -2) if matrices else factors**2,
                 "precisions_cholesky_": factors,
             }  # fmt: skip
@@ -244,7 +243,7 @@ class GaussianMixture(MixtureUse, Stored):
                     f"{name} is not finite"
                 )
         vars(self).update(made, lower_bounds_=np.array(best.bounds), lower_bound_=best.bound)
-        self.converged_, self.n_iter_, self.n_features_in_ = best.converged, len(best.bounds), fitted.means.shape[1]
+        self.converged_, self.n_iter_, self.n_features_in_ = best.converged, len(best.bounds), means.shape[1]
 
     def __repr__(self) -> str:
         """The arguments that are not the defaults, and whether it is fitted."""
@@ -258,7 +257,8 @@ class GaussianMixture(MixtureUse, Stored):
     def _contents(self) -> tuple[dict[str, Any], dict[str, Array]]:
         names = [n for n in inspect.signature(type(self)).parameters if n not in GIVEN]
         config = {name: getattr(self, name) for name in names}
-        if not isinstance(self.random_state, int | None):  # of a generator nothing is stored
+        config = {n: value.item() if isinstance(value, np.generic) else value for n, value in config.items()}
+        if not isinstance(self.random_state, int | np.integer):  # what is moved on by its use cannot be stored
             config["random_state"] = None
         arrays = {
             name: np.asarray(getattr(self, name)) for name in (*FITTED, *GIVEN) if getattr(self, name) is not None

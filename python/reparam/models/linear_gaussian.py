@@ -14,7 +14,7 @@ from .. import ops
 from .. import random as rp_random
 from .._check import as_float, as_float_array, as_int, as_key
 from ..distributions import MultivariateNormal
-from .data import as_finite, as_latent, as_mask, as_real, as_rows
+from .data import as_finite, as_latent, as_mask, as_real, as_rows, own_dtype
 from .stored import Stored
 
 __all__ = ["LinearGaussianModel", "Theta"]
@@ -57,7 +57,7 @@ class LinearGaussianModel(Stored):
         array = as_real(f"{name}: weight", weight, "fiu")
         if array.ndim != 2 or 0 in array.shape:
             raise ValueError(f"{name}: weight must have shape (data_dim, latent_dim), got {array.shape}")
-        dtype = "float32" if array.dtype.kind == "f" and array.dtype.itemsize == 4 else "float64"
+        dtype = own_dtype(array)
         self.weight = as_finite(f"{name}: weight", array, dtype)
         given = as_real(f"{name}: bias", bias, "fiu")
         if given.shape != array.shape[:1]:

@@ -25,6 +25,7 @@ __all__ = ["EM", "Components", "for_each", "log_normalize"]
 Array = NDArray[Any]
 #: Features of a block, about: those stay in the caches between the two products.
 BLOCK_ELEMENTS = 320_000
+MOST_ELEMENTS = 4_000_000  # of a block, however many features a row has
 #: Rows of a block; no powers of two, since rows of features that far apart share the lines of a cache.
 LEAST_ROWS, MOST_ROWS = 500, 2000
 #: Multiplications of one product, if blocks allow: OpenBLAS does such small ones at once, without packing or threads.
@@ -42,13 +43,13 @@ class Components:
     """K Gaussians and their weights.
 
     ``factors`` are upper triangular U (K, d, d) with precision ``U U^T``, or its roots (K, d) if that is diagonal.
-    ``covariances`` are of the same shape; densities do not need them.
+    ``covariances`` are of the same shape, where an M-step has made them.
     """
 
     weights: Array
     means: Array
     factors: Array
-    covariances: Array
+    covariances: Array | None = None
 
     def log_scales(self) -> Array:
         """Log density of each weighted component at its mean, shape (K,)."""
@@ -117,23 +118,25 @@ class EM:
         self.columns = self.frame.enter(x)
         self.d, self.n = self.columns.shape
         self.width = 1 + 2 * self.d if self.frame.scale.ndim == 1 else (self.d + 1) * (self.d + 2) // 2
-        self.block = min(MOST_ROWS, max(LEAST_ROWS, BLOCK_ELEMENTS // self.width), self.n)
+        least = max(1, min(LEAST_ROWS, MOST_ELEMENTS // self.width))
+        self.block = min(MOST_ROWS, max(least, BLOCK_ELEMENTS // self.width), self.n)
         piece = SMALL_PRODUCT // (n_components * self.width)
         self._buffer = np.empty((self.width, self.block))
         self.piece = piece if piece >= LEAST_PIECE else self.block
 
     def enter(self, components: Components) -> Components:
         """Components of x in the frame."""
-        factors = self.frame.enter_factors(components.factors)
-        return Components(
-            components.weights, self.frame.enter_means(components.means), factors, covariances_of(factors)
-        )
-
-    def leave(self, components: Components) -> Components:
-        """Components of the frame in x."""
         frame = self.frame
-        factors, covariances = frame.leave_factors(components.factors), frame.leave_covariances(components.covariances)
-        return Components(components.weights, frame.leave_means(components.means), factors, covariances)
+        means, factors = frame.enter_means(components.means), frame.enter_factors(components.factors)
+        return Components(components.weights, means, factors)
+
+    def leave(self, components: Components) -> tuple[Array, Array, Array, Array]:
+        """Weights, means, factors and covariances of x."""
+        frame, covariances = self.frame, components.covariances
+        means, factors = frame.leave_means(components.means), frame.leave_factors(components.factors)
+        if covariances is None:
+            covariances = covariances_of(components.factors)
+        return components.weights, means, factors, frame.leave_covariances(covariances)
 
     def _blocks(self) -> Iterator[slice]:
         return (slice(k, min(k + self.block, self.n)) for k in range(0, self.n, self.block))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from .. import ops
 from .data import as_real
 from .mixture_em import EM, Components, for_each
-from .mixture_frame import covariances_of
 from .mixture_start import start
 
 __all__ = ["GIVEN", "Ascent", "Start", "ascend", "check_given", "stored_shape"]
@@ -92,7 +91,7 @@ class Start:
             made["means"] = em.frame.enter_means(given["means_init"])
         if "precisions_init" in given:
             made["factors"] = em.frame.enter_factors(given["precisions_init"])
-            made["covariances"] = covariances_of(made["factors"])
+            made["covariances"] = None  # follow from the factors
         return Components(**made)
 
 

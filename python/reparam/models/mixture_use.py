@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .._check import as_int
-from .data import as_real, as_rows
+from .data import as_real, as_rows, own_dtype
 from .mixture_em import Components, for_each, log_normalize
 from .saved import NotFittedError
 
@@ -26,8 +26,7 @@ SUM_TOLERANCE = 1e-6  # of responsibilities, which may come in float32
 def as_data(x: Any, data_dim: int | None = None) -> Array:
     """Rows as float32, if they are, else as float64."""
     array = as_real("GaussianMixture: x", x)
-    single = array.dtype.kind == "f" and array.dtype.itemsize == 4
-    return as_rows("GaussianMixture: x", array, "float32" if single else "float64", data_dim)
+    return as_rows("GaussianMixture: x", array, own_dtype(array), data_dim)
 
 
 class MixtureUse:
@@ -39,7 +38,6 @@ class MixtureUse:
     weights_: Array
     means_: Array
     precisions_cholesky_: Array
-    covariances_: Array
     _generator: Any
 
     def _check_fitted(self) -> None:
@@ -49,16 +47,9 @@ class MixtureUse:
     def _components(self) -> Components:
         """The fitted parameters in float64, one factor for each component."""
         k, d = self.means_.shape
-        weights, means, factors, covariances = (
-            np.asarray(array, np.float64)
-            for array in (self.weights_, self.means_, self.precisions_cholesky_, self.covariances_)
-        )
-        return Components(
-            weights,
-            means,
-            for_each(factors, self.covariance_type, k, d),
-            for_each(covariances, self.covariance_type, k, d),
-        )
+        arrays = (self.weights_, self.means_, self.precisions_cholesky_)
+        weights, means, factors = (np.asarray(array, np.float64) for array in arrays)
+        return Components(weights, means, for_each(factors, self.covariance_type, k, d))
 
     def _log_probs(self, x: Array) -> Iterator[tuple[slice, Array]]:
         """Blocks of rows with the log densities of the weighted components, shape (K, b)."""
@@ -283,10 +274,9 @@ class MixtureUse:
         else:
             counts = n * (np.arange(k) == as_int("GaussianMixture: component", component, 0, k))
         noise = rng.standard_normal((n, d))
-        labels = np.repeat(np.arange(k), counts)
+        ends = np.cumsum(counts)
         for each in np.flatnonzero(counts):
-            at, factor = labels == each, parts.factors[each]
-            lower = factor.T if factor.ndim == 2 else None
-            scaled = noise[at] / factor if lower is None else ops.tril_solve(np.ascontiguousarray(lower), noise[at])
-            noise[at] = parts.means[each] + scaled
-        return noise.astype(self.means_.dtype), labels
+            at, factor = slice(ends[each] - counts[each], ends[each]), parts.factors[each]
+            lower = None if factor.ndim == 1 else np.ascontiguousarray(factor.T)
+            noise[at] = parts.means[each] + (noise[at] / factor if lower is None else ops.tril_solve(lower, noise[at]))
+        return noise.astype(self.means_.dtype), np.repeat(np.arange(k), counts)

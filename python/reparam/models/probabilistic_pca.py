@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import as_int
-from .data import as_real, as_rows
+from .data import as_real, as_rows, own_dtype
 from .linear_gaussian import LinearGaussianModel, Theta
 from .saved import NotFittedError
 
@@ -73,7 +73,7 @@ class ProbabilisticPCA(LinearGaussianModel):
             For bad data; where ``latent_dim`` components leave no variance, the likelihood has no maximum.
         """
         array = as_real("ProbabilisticPCA: x", x)
-        dtype = "float32" if array.dtype.kind == "f" and array.dtype.itemsize == 4 else "float64"
+        dtype = own_dtype(array)
         rows = as_rows("ProbabilisticPCA: x", array, dtype)
         n, data_dim = rows.shape
         k = self.latent_dim
