@@ -159,6 +159,13 @@ def test_a_scale_whose_squares_leave_the_type_is_refused(x, dtype, rng):
         rp.GaussianMixture(reg_covar=0).fit(rows)
 
 
+@pytest.mark.parametrize("model", [rp.GaussianMixture(2), rp.ProbabilisticPCA(2)], ids=lambda m: type(m).__name__)
+def test_numbers_whose_sums_overflow_are_refused(model):
+    x = 1.5e308 * np.sign(ROWS + 0.01)
+    refused(ValueError, f"{type(model).__name__}: x must be of a scale whose sums float64 holds, got larger numbers",
+            model.fit, x)  # fmt: skip
+
+
 def test_a_refused_fit_leaves_the_model_as_it_was():
     model = rp.GaussianMixture(2, random_state=0).fit(ROWS)
     before = model.means_.copy()

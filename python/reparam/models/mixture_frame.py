@@ -37,10 +37,13 @@ class Frame:
     @classmethod
     def of(cls, x: Array, reg_covar: float, *, whiten: bool) -> Frame:
         """The frame of rows (n, d)."""
-        loc = x.mean(0, dtype=np.float64)
-        peak = np.zeros_like(loc)
-        for at in _blocks(len(x)):
-            np.maximum(peak, np.abs(x[at] - loc).max(0), out=peak)
+        with np.errstate(over="ignore", invalid="ignore"):
+            loc = x.mean(0, dtype=np.float64)
+            peak = np.zeros_like(loc)
+            for at in _blocks(len(x)):
+                np.maximum(peak, np.abs(x[at] - loc).max(0), out=peak)
+        if not np.isfinite(peak).all():
+            raise ValueError("GaussianMixture: x must be of a scale whose sums float64 holds, got larger numbers")
         unit = np.where(peak > 0, peak, 1)  # so that no square overflows
         second = np.zeros((len(loc), len(loc)))
         for at in _blocks(len(x)):

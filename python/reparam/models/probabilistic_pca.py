@@ -79,10 +79,12 @@ class ProbabilisticPCA(LinearGaussianModel):
         k = self.latent_dim
         if k >= data_dim:
             raise ValueError(f"ProbabilisticPCA: x must have more than latent_dim = {k} features, got {data_dim}")
-        bias = rows.mean(0, dtype=np.float64)
-        centred = rows - bias
-        bias += centred.mean(0)  # of what the first sum rounded
-        size = float(np.abs(centred).max()) or 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            bias = rows.mean(0, dtype=np.float64)
+            bias += (rows - bias).mean(0)  # of what the first sum rounded
+            size = float(np.abs(rows - bias).max()) or 1.0
+        if not math.isfinite(size):
+            raise ValueError("ProbabilisticPCA: x must be of a scale whose sums float64 holds, got larger numbers")
         _, singular, directions = np.linalg.svd((rows - bias) / size, full_matrices=False)
         deviations = np.zeros(data_dim)
         deviations[: len(singular)] = singular / math.sqrt(n)
