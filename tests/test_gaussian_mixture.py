@@ -80,6 +80,7 @@ def test_the_bounds_on_iris_are_the_golden_ones_iteration_by_iteration(covarianc
     assert model.score(IRIS) == pytest.approx(bounds[-1], abs=1e-12)
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("given", ["all", "means", "nothing but a start at labels"])
 def test_ten_iterations_agree_with_scikit_learn(covariance_type, given, monkeypatch):
     arguments = {"covariance_type": covariance_type, "tol": 0, "max_iter": 10, "reg_covar": 1e-4}
@@ -339,6 +340,22 @@ def test_the_bound_is_tight_at_the_posterior_and_lower_elsewhere(covariance_type
     assert (model.elbo(x, other) < evidence).all()
     hard = np.eye(3)[model.predict(x)]
     assert (model.elbo(x, hard) <= evidence + 1e-12).all()
+
+
+def test_either_step_of_em_raises_the_bound(covariance_type, rng):
+    """The M-step with the posterior fixed, the E-step with the parameters fixed: coordinate ascent on one bound."""
+    x = blobs(rng)
+    model = rp.GaussianMixture(
+        3, covariance_type=covariance_type, reg_covar=0, tol=0, max_iter=1, warm_start=True, init_params="random",
+        random_state=0,
+    ).fit(x)  # fmt: skip
+    for _ in range(10):
+        posterior, before = model.predict_proba(x), model.score(x)
+        model.fit(x)
+        after_m_step = model.elbo(x, posterior).mean()
+        assert before <= after_m_step + 1e-12
+        assert after_m_step <= model.score(x) + 1e-12
+        assert model.lower_bound_ == pytest.approx(before, abs=1e-12)
 
 
 def test_draws_have_the_moments_of_the_mixture(covariance_type, rng):

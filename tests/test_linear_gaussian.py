@@ -54,6 +54,7 @@ def conditional(model, row, seen):
 # ---- inference is exact
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("seen", PATTERNS, ids=lambda pattern: "".join(map(str, pattern)))
 def test_posterior_and_evidence_are_those_of_the_dense_gaussian_whatever_was_seen(model, x, seen):
     observed = np.tile(seen, (ROWS, 1))
