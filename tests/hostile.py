@@ -224,6 +224,12 @@ CALLS = {
     "inference.refine": (lambda: rp.inference.refine, {
         "q": Q, "log_joint": log_joint, "steps": 1, "key": 0, "num_samples": 2, "index": None,
     }),
+    "inference.psis_khat": (lambda: rp.inference.psis_khat, {"log_weights": np.linspace(0, 1, 100)}),
+    "fit_vi": (lambda: rp.fit_vi, {
+        "log_joint": log_joint, "dim": 3, "batch_shape": 2, "covariance_type": "full", "optimizer": "natural",
+        "estimator": "stl", "num_samples": 2, "lr": 0.5, "max_steps": 3, "tol": 0.1, "init": Q, "init_scale": 1.0,
+        "dtype": "float64", "key": 0, "index": None,
+    }),
     "maximize_elbo": (lambda: rp.maximize_elbo, {
         "encode": encode, "log_joint": lambda rows: log_joint, "optimizer": rp.optim.Adam(np.zeros(2)),
         "grads": np.zeros(2), "num_rows": 2, "key": 0, "batch_size": 2, "epochs": range(1), "step": 0, "num_samples": 1,

@@ -64,6 +64,7 @@ INTEGERS = [  # at least, and below
     ("random.normal", "stream", 0, 2**64 - 1), ("random.normal", "offset", 0, 2**63),
     ("random.fold_in", "data", 0, 2**64 - 1), ("set_num_threads", "n", 1, 1025), ("elbo", "num_samples", 1, None),
     ("inference.refine", "num_samples", 1, None), ("inference.refine", "steps", 0, None),
+    ("fit_vi", "dim", 1, None), ("fit_vi", "num_samples", 1, None), ("fit_vi", "max_steps", 1, None),
     ("maximize_elbo", "num_rows", 1, None), ("maximize_elbo", "batch_size", 1, None),
     ("maximize_elbo", "step", 0, None), ("maximize_elbo", "num_samples", 1, None),
     ("nn.GaussianHead", "latent_dim", 1, None), ("VAE", "latent_dim", 1, None), ("VAE", "num_samples", 1, None),
@@ -91,7 +92,8 @@ def test_what_is_no_such_integer_is_refused(name, argument, low, high):
 
 
 NUMBERS = [
-    ("optim.Adam", "lr", ">= 0"), ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
+    ("fit_vi", "tol", ">= 0"), ("fit_vi", "lr", "> 0"), ("fit_vi", "init_scale", "> 0"), ("optim.Adam", "lr", ">= 0"),
+    ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
     ("maximize_elbo", "kl_weight", "> 0"), ("VAE", "kl_weight", "> 0"), ("VAE", "noise_scale", "> 0"),
     ("VAE", "lr", ">= 0"), ("cholesky", "jitter", "> 0"), ("cholesky.value_and_vjp", "jitter", "> 0"),
     ("GaussianMixture", "tol", ">= 0"), ("GaussianMixture", "reg_covar", ">= 0"),

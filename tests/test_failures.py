@@ -242,3 +242,18 @@ def test_cholesky_value_and_vjp(backend, dtype, rng):
     same_bits(out, (scale_tril, ct_a))
     with pytest.raises(TypeError, match=r"out must be a tuple of 2 arrays \(scale_tril, ct_a\)"):
         rp.cholesky.value_and_vjp(a, ct, out=a)
+
+
+@pytest.mark.parametrize("large", [1e13, 1e17])
+def test_a_natural_step_is_clipped_before_it_overflows(large):
+    """In float32 the product of L and what it whitens is past 3e38, the clipped step is not."""
+    loc, scale_tril, grad_loc = np.zeros(2, "float32"), np.float32([[large, 0], [large, large]]), np.full(2, large)
+    grad_scale_tril = np.tril(np.full((2, 2), large))
+    given = loc, scale_tril, grad_loc.astype("float32"), grad_scale_tril.astype("float32")
+    expected = rp.ops.normal_tril_natural_step.oracle(*(x.astype("float64") for x in given))
+    for found, exact in zip(rp.ops.normal_tril_natural_step(*given), expected, strict=True):
+        np.testing.assert_allclose(found, exact, rtol=1e-5)
+    scale, grad = (np.full(2, large, "float32") for _ in range(2))
+    expected = rp.ops.normal_diag_natural_step.oracle(*(x.astype("float64") for x in (loc, scale, grad, grad)))
+    for found, exact in zip(rp.ops.normal_diag_natural_step(loc, scale, grad, grad), expected, strict=True):
+        np.testing.assert_allclose(found, exact, rtol=1e-5)

@@ -30,6 +30,7 @@ from support import (
 SIZES = [3, 8, 17]  # unrolled, unrolled to the full lane, looped
 BATCH = 67
 OPS_ON_REALS = [op for op in OPS if all(o.item == "real" for o in op.inputs)]
+OPS_UNDER_FACTORS = [op for op in OPS_WITH_VJP if op.vjp_from == "inputs" and {o.kind for o in op.inputs} > {"tril"}]
 op_axis = pytest.mark.parametrize("op", OPS_ON_REALS, ids=lambda op: op.name)
 
 
@@ -128,7 +129,7 @@ def test_broadcasting_is_the_same_as_copies(op, rng, backend, dtype):
         if len(inputs) > 1:
             same_bits(forward(op, given), expected)
         if len(inputs) > 1 and op.vjp is not None:
-            check_reduced(op, k, given, full, cotangents)
+            check_reduced(op, {k}, given, full, cotangents)
 
 
 def shared_shape(op, d):
@@ -178,11 +179,11 @@ def test_a_chunk_of_one_thread_begins_within_any_row(backend, dtype):
     same_bits(rp.normal_tril_log_prob(value, view, scale_tril), np.broadcast_to(one_row, shape))
 
 
-def check_reduced(op, k, given, full, cotangents):
-    """The cotangent of the broadcast operand is the fixed-order sum of the terms; the others are as they were."""
+def check_reduced(op, broadcast, given, full, cotangents):
+    """The cotangents of broadcast operands are the fixed-order sums of the terms; the others are as they were."""
     terms, reduced = vjp(op, full, cotangents), vjp(op, given, cotangents)
     for j, (ct, term) in enumerate(zip(reduced, terms, strict=True)):
-        same_bits(ct, fixed_order_sum(term, given[j].shape, op.inputs[j].event_rank) if j == k else term)
+        same_bits(ct, fixed_order_sum(term, given[j].shape, op.inputs[j].event_rank) if j in broadcast else term)
 
 
 def fixed_order_sum(terms, shape, event_rank):
@@ -208,7 +209,49 @@ def test_sums_over_a_batch_have_one_order(op, rng, backend, dtype):
         for k in range(len(inputs)):
             given = [x[:1] if j == k else x for j, x in enumerate(inputs)]
             full = [np.broadcast_to(x, (batch, *x.shape[1:])).copy() for x in given]
-            check_reduced(op, k, given, full, cotangents)
+            check_reduced(op, {k}, given, full, cotangents)
+
+
+@pytest.mark.parametrize("op", OPS_UNDER_FACTORS, ids=lambda op: op.name)
+def test_many_events_under_each_of_a_few_factors(op, rng, backend, dtype):
+    """A factor that stays for a run of events is kept once for all lanes; the run may be the inner dim or the outer."""
+    few = {k for k, o in enumerate(op.inputs) if o.kind in {"tril", "sym"}}
+    count = 150 if backend.startswith("native") else 20
+    for shape, own in (((3, count), (3, 1)), ((count, 3), (1, 3))):
+        for d in sizes(op, backend):
+            inputs, cotangents = problem(op, rng, shape, d, dtype)
+            given = [x[: own[0], : own[1]] if k in few else x for k, x in enumerate(inputs)]
+            full = [np.broadcast_to(x, (*shape, *x.shape[2:])).copy() for x in given]
+            same_bits(forward(op, given), forward(op, full))
+            same_bits(as_tuple(op.value_and_vjp(*given, *cotangents)[0]), forward(op, full))
+            check_reduced(op, few, given, full, cotangents)
+
+
+@pytest.mark.parametrize("count", [5, 65])
+def test_a_shared_factor_that_fails_poisons_its_own_events(count, rng, backend, dtype):
+    value, loc = rng.standard_normal((2, 3, count, 5)).astype(dtype)
+    factors = np.tril(rng.standard_normal((3, 1, 5, 5)) / 4 + 2 * np.eye(5)).astype(dtype)
+    factors[1, 0, 2, 2] = -1
+    log_prob, cts = rp.normal_tril_log_prob.value_and_vjp(value, loc, factors, np.ones((3, count), dtype))
+    lower = np.tril_indices(5)
+    for x in (log_prob, cts[0], cts[1], cts[2][(..., *lower)]):
+        assert np.isnan(x[1]).all()
+        assert np.isfinite(x[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("count", [5, 65])
+def test_the_last_term_of_a_sum_counts_once(count, backend, dtype):
+    """Lanes past the end repeat the last event, here an infinite one: what they hold takes no part."""
+    noise, ct = np.ones((2, 2, count, 3), dtype)
+    ct[0, -1] = np.inf
+    _, ct_loc, ct_factors = rp.normal_tril_transform.vjp(noise, np.zeros(3, dtype), np.eye(3, dtype=dtype), ct)
+    np.testing.assert_array_equal(ct_loc, np.full(3, np.inf))
+    _, _, ct_factors = rp.normal_tril_transform.vjp(
+        noise, np.zeros(3, dtype), np.tile(np.eye(3, dtype=dtype), (2, 1, 1, 1)), ct
+    )
+    lower = np.tril_indices(3)
+    assert np.isposinf(ct_factors[0, 0][lower]).all()
+    np.testing.assert_array_equal(ct_factors[1, 0][lower], count)
 
 
 @op_axis

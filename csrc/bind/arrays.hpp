@@ -34,10 +34,6 @@ inline int64_t event_size(const OperandSpec& spec, bool packed, const int64_t* e
   return spec.kind == Kind::rows && dim == 1 ? extent[spec.symbol[1]] : n;
 }
 
-inline int64_t item_size(Item item, bool is_double) {
-  return item == Item::real ? (is_double ? 8 : 4) : item == Item::u8 ? 8 : 4;
-}
-
 // In elements. NumPy leaves what it likes in the stride of a dim that is never walked.
 inline int64_t stride_of(const py::array& array, int dim, int64_t item, bool writes) {
   if (array.shape(dim) <= 1) return 0;

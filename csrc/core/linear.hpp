@@ -90,6 +90,27 @@ REPARAM_HD V log_det(int64_t d, Tril<const V> scale_tril) {  // sum_i log L_ii, 
   return product.log();
 }
 
+// A factor of d * (d + 1) / 2 elements that all lanes share.
+template <class V>
+REPARAM_HD SharedTril<V> share(int64_t d, const ElementOf<V>* first) {
+  SharedTril<V> shared{first, constant<V>(0), constant<V>(0)};
+  LogProduct<V> product;
+  for (int64_t i = 0; i < d; ++i) {
+    shared.poison = select(shared(i, i) > constant<V>(0), shared.poison, quiet_nan<V>());
+    product.multiply(shared(i, i));
+  }
+  shared.log_det = product.log();
+  return shared;
+}
+template <class V>
+REPARAM_HD V poison_unless_positive(int64_t, SharedTril<V> scale_tril) {
+  return scale_tril.poison;
+}
+template <class V>
+REPARAM_HD V log_det(int64_t, SharedTril<V> scale_tril) {
+  return scale_tril.log_det;
+}
+
 template <class V>
 REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
   V sum = constant<V>(0);
@@ -99,9 +120,9 @@ REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
 
 // sums[r][c] <- sums[r][c] - sum_{k < n} l(i + r, k) column[c][k]: a tile of R x C sums in registers, R + C loads for
 // R C multiply-adds, whose order is that of one sum alone.
-template <int R, int C, class V>
-REPARAM_HD void subtract_products(V (&sums)[R][C], Tril<const V> l, int64_t i, int64_t n, const V* const (&column)[C]) {
-  const V* rows[R];
+template <int R, int C, class V, class L>
+REPARAM_HD void subtract_products(V (&sums)[R][C], L l, int64_t i, int64_t n, const V* const (&column)[C]) {
+  typename L::Row rows[R];
   REPARAM_UNROLL
   for (int r = 0; r < R; ++r) rows[r] = l.row(i + r);
   for (int64_t k = 0; k < n; ++k) {
@@ -115,8 +136,8 @@ REPARAM_HD void subtract_products(V (&sums)[R][C], Tril<const V> l, int64_t i, i
 }
 
 // x <- L^-1 x, R rows from row i on, where x[0..i) is done.
-template <int R, class V>
-REPARAM_HD void solve_rows(Tril<const V> l, int64_t i, Vec<V> x) {
+template <int R, class V, class L>
+REPARAM_HD void solve_rows(L l, int64_t i, Vec<V> x) {
   V sums[R][1];
   REPARAM_UNROLL
   for (int r = 0; r < R; ++r) sums[r][0] = x[i + r];
@@ -132,18 +153,18 @@ REPARAM_HD void solve_rows(Tril<const V> l, int64_t i, Vec<V> x) {
 }
 
 // x <- L^-1 x.
-template <class V>
-REPARAM_HD void solve_lower(int64_t d, Tril<const V> l, Vec<V> x) {
+template <class V, class L>
+REPARAM_HD void solve_lower(int64_t d, L l, Vec<V> x) {
   int64_t i = 0;
   for (; i + 4 <= d; i += 4) solve_rows<4>(l, i, x);
   for (; i < d; ++i) solve_rows<1>(l, i, x);
 }
 
 // x <- L^-T x, R rows from row i on, where x[i + R..) is done and taken off the rows above.
-template <int R, class V>
-REPARAM_HD void solve_rows_transposed(Tril<const V> l, int64_t i, Vec<V> x) {
+template <int R, class V, class L>
+REPARAM_HD void solve_rows_transposed(L l, int64_t i, Vec<V> x) {
   V minus[R];
-  const V* rows[R];
+  typename L::Row rows[R];
   REPARAM_UNROLL
   for (int r = R - 1; r >= 0; --r) {
     V sum = x[i + r];
@@ -162,19 +183,19 @@ REPARAM_HD void solve_rows_transposed(Tril<const V> l, int64_t i, Vec<V> x) {
 }
 
 // x <- L^-T x.
-template <class V>
-REPARAM_HD void solve_lower_transposed(int64_t d, Tril<const V> l, Vec<V> x) {
+template <class V, class L>
+REPARAM_HD void solve_lower_transposed(int64_t d, L l, Vec<V> x) {
   int64_t i = d;
   for (; i >= 4; i -= 4) solve_rows_transposed<4>(l, i - 4, x);
   for (; i >= 1; --i) solve_rows_transposed<1>(l, i - 1, x);
 }
 
 // y <- L x + y. Row by row, four rows at a time so that their chains of sums overlap.
-template <class V>
-REPARAM_HD void multiply_lower(int64_t d, Tril<const V> l, Vec<const V> x, Vec<V> y) {
+template <class V, class L>
+REPARAM_HD void multiply_lower(int64_t d, L l, Vec<const V> x, Vec<V> y) {
   int64_t i = 0;
   for (; i + 4 <= d; i += 4) {
-    const V *r0 = l.row(i), *r1 = l.row(i + 1), *r2 = l.row(i + 2), *r3 = l.row(i + 3);
+    const typename L::Row r0 = l.row(i), r1 = l.row(i + 1), r2 = l.row(i + 2), r3 = l.row(i + 3);
     V y0 = y[i], y1 = y[i + 1], y2 = y[i + 2], y3 = y[i + 3];
     for (int64_t j = 0; j <= i; ++j) {
       y0 = mul_add(r0[j], x[j], y0);
@@ -191,18 +212,44 @@ REPARAM_HD void multiply_lower(int64_t d, Tril<const V> l, Vec<const V> x, Vec<V
     for (int64_t j = 0; j <= i; ++j) y[i] = mul_add(l(i, j), x[j], y[i]);
 }
 
-// y <- L^T x + y.
-template <class V>
-REPARAM_HD void multiply_lower_transposed(int64_t d, Tril<const V> l, Vec<const V> x, Vec<V> y) {
-  for (int64_t i = 0; i < d; ++i)
+// y <- L^T x + y, four rows at a time: what a row adds to y[j] comes after the rows above it.
+template <class V, class L>
+REPARAM_HD void multiply_lower_transposed(int64_t d, L l, Vec<const V> x, Vec<V> y) {
+  int64_t i = 0;
+  for (; i + 4 <= d; i += 4) {
+    const typename L::Row r0 = l.row(i), r1 = l.row(i + 1), r2 = l.row(i + 2), r3 = l.row(i + 3);
+    const V x0 = x[i], x1 = x[i + 1], x2 = x[i + 2], x3 = x[i + 3];
+    for (int64_t j = 0; j <= i; ++j)
+      y[j] = mul_add(r3[j], x3, mul_add(r2[j], x2, mul_add(r1[j], x1, mul_add(r0[j], x0, y[j]))));
+    y[i + 1] = mul_add(r3[i + 1], x3, mul_add(r2[i + 1], x2, mul_add(r1[i + 1], x1, y[i + 1])));
+    y[i + 2] = mul_add(r3[i + 2], x3, mul_add(r2[i + 2], x2, y[i + 2]));
+    y[i + 3] = mul_add(r3[i + 3], x3, y[i + 3]);
+  }
+  for (; i < d; ++i)
     for (int64_t j = 0; j <= i; ++j) y[j] = mul_add(l(i, j), x[i], y[j]);
 }
 
-// out <- tril(a b^T).
+// out <- tril(a b^T), with `diagonal(i)` added to entry (i, i). Row i of `out` may lie over what diagonal(i) reads.
 template <class V>
 REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> out) {
   for (int64_t i = 0; i < d; ++i)
     for (int64_t j = 0; j <= i; ++j) out(i, j) = a[i] * b[j];
+}
+template <class V, class F>
+REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> out, F diagonal) {
+  for (int64_t i = 0; i < d; ++i) {
+    const V own = diagonal(i);
+    for (int64_t j = 0; j <= i; ++j) out(i, j) = a[i] * b[j];
+    out(i, i) = out(i, i) + own;
+  }
+}
+template <class V>
+REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, OuterProduct<V> out) {
+  for (int64_t i = 0; i < d; ++i) out.set(i, a[i], b[i], constant<V>(0));
+}
+template <class V, class F>
+REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, OuterProduct<V> out, F diagonal) {
+  for (int64_t i = 0; i < d; ++i) out.set(i, a[i], b[i], diagonal(i));
 }
 
 // sum + error <- sum + error + x, to twice the precision (Knuth's two-sum).

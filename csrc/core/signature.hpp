@@ -15,6 +15,10 @@ enum class Kind : uint8_t {
 };
 enum class Item : uint8_t { real, i4, u4, u8 };
 
+inline constexpr int64_t item_size(Item item, bool is_double) {
+  return item == Item::real ? (is_double ? 8 : 4) : item == Item::u8 ? 8 : 4;
+}
+
 struct OperandSpec {
   Kind kind = Kind::scalar;
   Item item = Item::real;

@@ -2,6 +2,7 @@
 // What a body sees of its operands: values of V (one event per lane), already packed by the driver.
 #pragma once
 #include "extent.hpp"
+#include "lanes.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
@@ -21,10 +22,37 @@ struct Vec {  // [n]
 
 template <class V>
 struct Tril {  // [d, d] below and on the diagonal, row-major packed (the order of numpy.tril_indices)
+  using Row = V*;
   V* first;
   bool wanted = true;  // as of a Scalar
   REPARAM_HD V& operator()(int64_t i, int64_t j) const { return first[triangle(i) + j]; }
   REPARAM_HD V* row(int64_t i) const { return first + triangle(i); }
+};
+
+// One lower factor for all lanes, spread over them as it is read: a W-th of the memory (d = 64 on 16 lanes: 8 KB for
+// 133), and the load is part of the multiply-add. What follows from the factor alone is worked out once (`share`).
+template <class V>
+struct SharedTril {
+  struct Row {
+    const ElementOf<V>* first;
+    REPARAM_HD V operator[](int64_t j) const { return V(first[j]); }
+  };
+  const ElementOf<V>* first;
+  V poison, log_det;
+  REPARAM_HD V operator()(int64_t i, int64_t j) const { return V(first[triangle(i) + j]); }
+  REPARAM_HD Row row(int64_t i) const { return {first + triangle(i)}; }
+};
+
+// An output tril(a b^T) + diag(diagonal) that is summed over events: the body gives the three vectors, whose values lie
+// `stride` apart.
+template <class V>
+struct OuterProduct {
+  V *a, *b, *diagonal;
+  int64_t stride;
+  bool wanted = true;  // as of a Scalar
+  REPARAM_HD void set(int64_t i, V a_i, V b_i, V diagonal_i) const {
+    a[i * stride] = a_i, b[i * stride] = b_i, diagonal[i * stride] = diagonal_i;
+  }
 };
 
 // [m, n], read row by row: `row(i)` packs row i on demand into one of two buffers, so that rows i and i + 1 can be read

@@ -27,9 +27,16 @@ struct Call {
   OperandData operand[kMaxOperands] = {};
 };
 
-// Runs events [begin, end) of the call in C order. With `partials`, the events are the terms of one block and each
-// reduced output operand i is summed into partials[i] (packed values of the element type) instead of being stored.
-using KernelFunction = void (*)(const Call& call, int64_t begin, int64_t end, char* arena, void* const* partials);
+// Where the sums of a reduction go: those of reduced output operand i over the first 64 events of a range to first[i]
+// (packed values of the element type), over the next 64 to `block_bytes` further on.
+struct Partials {
+  char* first[kMaxOperands] = {};
+  int64_t block_bytes = 0;
+};
+
+// Runs events [begin, end) of the call in C order. With `partials`, each block of 64 of them is summed there instead of
+// being stored.
+using KernelFunction = void (*)(const Call& call, int64_t begin, int64_t end, char* arena, const Partials* partials);
 
 struct Kernel {
   KernelFunction run = nullptr;

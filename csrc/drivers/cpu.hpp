@@ -3,17 +3,20 @@
 // formula. The tail is padded with copies of the last event, so there is no second code path.
 #pragma once
 #include "position.hpp"
+#include "shared.hpp"
 #include "stage.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
-template <class Op, class T, bool kVjp, class N>
+template <class Op, class T, bool kVjp, class N, bool kShared>
 struct Pack {
   using V = typename NativeLanes<T>::type;
   using Pass = PassOf<Op, kVjp>;
   static constexpr int W = LaneTraits<V>::width;
   static constexpr int kCount = Pass::count();
   static constexpr InPlace kInPlace = OpTraits<Op>::in_place(kVjp);
+  static constexpr int kFactor = kShared ? FactorOf<Op, kVjp>::value : -1;
+  static constexpr int kOuter = kShared ? FactorOf<Op, kVjp>::cotangent : -1;
   template <int I>
   using Element = typename ItemType<T, Pass::operand(I).item>::type;
   template <int I>
@@ -30,7 +33,9 @@ struct Pack {
   T* stage;  // where results that are streamed are put together
   Route routes[kCount];
   Position<kCount, W> position;
-  int64_t remaining;  // events of the range, those of this pack included
+  SharedTril<V> factor;
+  int64_t term;       // number of this pack's first event in its block
+  int64_t remaining;  // events of the block, those of this pack included
 
   static REPARAM_HD int64_t scratch_values(const Call& call) {
     if constexpr (requires { Op::scratch_values(call.extent); }) return Op::scratch_values(call.extent);
@@ -68,6 +73,11 @@ struct Pack {
         continue;
       }
       if (pack) pack->buffer[i] = arena + bytes;
+      if (i == kFactor || i == kOuter) {
+        const int64_t d = call.extent[pass.operand[i].symbol[0]];
+        bytes += aligned(i == kFactor ? values * static_cast<int64_t>(sizeof(T)) : OuterBlock<V>::bytes(d));
+        continue;
+      }
       bytes += aligned(values * size);
       if (!pass.writes[i] || !call.operand[i].reduced) continue;
       if (pack) pack->sums[i] = reinterpret_cast<T*>(arena + bytes);
@@ -99,7 +109,22 @@ struct Pack {
 
   template <int I>
   REPARAM_HD void load() {
-    if constexpr (Pass::spec().reads[I]) load_operand<I>();
+    if constexpr (I == kFactor) load_shared<I>();
+    else if constexpr (Pass::spec().reads[I]) load_operand<I>();
+  }
+
+  template <int I>
+  REPARAM_HD void load_shared() {
+    const int64_t at = position.at[I][0], d = call.extent[Pass::operand(I).symbol[0]];
+    if (position.loaded[I] == at) return;
+    position.loaded[I] = at;
+    T* elements = reinterpret_cast<T*>(buffer[I]);
+    load_factor(elements, reinterpret_cast<const T*>(call.operand[I].data) + at, call.operand[I], d);
+    factor = share<V>(d, elements);
+  }
+
+  REPARAM_HD OuterBlock<V> outer_block() const {
+    return {reinterpret_cast<T*>(buffer[kOuter]), call.extent[Pass::operand(kOuter).symbol[0]]};
   }
 
   template <int I>
@@ -199,46 +224,49 @@ struct Pack {
     }
   }
 
-  // Adds the lanes of one pack, terms `term`, `term` + 1, ... of a block, to the 8 partial sums of each value.
+  // Adds the lanes of this pack, terms `term`, `term` + 1, ... of a block, to the 8 partial sums of each value.
   template <int I>
-  REPARAM_HD void accumulate(int64_t term) {
-    constexpr int kLanes = W < 8 ? W : 8;
+  REPARAM_HD void accumulate() {
     V* from = reinterpret_cast<V*>(buffer[I]);
+    T* sum = sums[I];
     const int64_t n = packed_values(Pass::operand(I), call.extent);
-    for (int64_t j = 0; j < n; ++j) {
-      V v = from[j];
-      if constexpr (W == 1) {
-        sums[I][j * 8 + term % 8] += v;
+    for (int64_t j = 0; j < n; ++j, sum += kSums) {
+      if constexpr (W > 1)
+        for (int lane = position.count; lane < W; ++lane) from[j].set(lane, T(0));
+      if constexpr (W < kSums) {
+        T* part = sum + term % kSums;
+        const V total = load_unaligned<V>(part) + from[j];
+        __builtin_memcpy(part, &total, sizeof total);
       } else {
-        for (int lane = position.count; lane < W; ++lane) v.set(lane, T(0));
-        for (int half = 0; half < W; half += kLanes) {
-          T* sum = sums[I] + j * 8 + (W < 8 ? term % 8 : 0);
-          Lanes<T, kLanes> total = load_unaligned<Lanes<T, kLanes>>(sum), part;
-          __builtin_memcpy(&part, reinterpret_cast<T*>(&v) + half, sizeof part);
-          total = total + part;
-          __builtin_memcpy(sum, &total, sizeof total);
-        }
+        Eight<T> total = Eight<T>::load(sum);
+        for (int k = 0; k < W; k += kSums) total = total + Eight<T>::load(reinterpret_cast<const T*>(from + j) + k);
+        total.store(sum);
       }
     }
   }
 
-  // Joins the 8 partial sums as a balanced tree.
+  // The sums of block `block` of the range, of `terms` terms.
   template <int I>
-  REPARAM_HD void join(void* const* partials) {
-    if (!can_reduce<I>() || !call.operand[I].reduced || !partials[I]) return;
-    T* to = static_cast<T*>(partials[I]);
-    const int64_t n = packed_values(Pass::operand(I), call.extent);
-    for (int64_t j = 0; j < n; ++j) {
-      const T* s = sums[I] + j * 8;
-      to[j] = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+  REPARAM_HD void join(const Partials& partials, int64_t block, int64_t terms) {
+    if (!can_reduce<I>() || !call.operand[I].reduced || !call.operand[I].data) return;
+    T* to = reinterpret_cast<T*>(partials.first[I] + block * partials.block_bytes);
+    if constexpr (I == kOuter) {
+      outer_block().sum(terms, to);
+      return;
     }
+    const int64_t n = packed_values(Pass::operand(I), call.extent);
+    for (int64_t j = 0; j < n; ++j) to[j] = Eight<T>::load(sums[I] + j * kSums).joined();
   }
 
   template <int I>
   REPARAM_HD auto view() {
     constexpr OperandSpec spec = Pass::operand(I);
     constexpr bool writes = Pass::spec().writes[I];
-    if constexpr (spec.kind == Kind::rows) {
+    if constexpr (I == kFactor) {
+      return factor;
+    } else if constexpr (I == kOuter) {
+      return outer_block().pack(term, call.operand[I].data != nullptr);
+    } else if constexpr (spec.kind == Kind::rows) {
       return Rows<V, RowSource<V, spec.drawable>>{&rows_source<I>()};
     } else if constexpr (writes) {
       auto* p = reinterpret_cast<Value<I>*>(buffer[I]);
@@ -286,18 +314,18 @@ struct Pack {
   }
 
   template <int I>
-  REPARAM_HD void begin(bool reduce) {
-    if (!can_reduce<I>() || !reduce || !call.operand[I].reduced) return;
-    const int64_t n = packed_values(Pass::operand(I), call.extent) * 8;
+  REPARAM_HD void begin() {
+    if (!can_reduce<I>() || I == kOuter || !call.operand[I].reduced) return;
+    const int64_t n = packed_values(Pass::operand(I), call.extent) * kSums;
     for (int64_t j = 0; j < n; ++j) sums[I][j] = T(0);
   }
 
   template <int I>
-  REPARAM_HD void put(bool reduce, int64_t term) {
-    if constexpr (Pass::spec().writes[I]) {
+  REPARAM_HD void put(bool reduce) {
+    if constexpr (Pass::spec().writes[I] && I != kOuter) {
       if constexpr (can_reduce<I>())
         if (call.operand[I].reduced) {
-          if (reduce && call.operand[I].data) accumulate<I>(term);
+          if (reduce && call.operand[I].data) accumulate<I>();
           return;
         }
       store<I>();
@@ -305,24 +333,36 @@ struct Pack {
   }
 
   template <int... I>
-  REPARAM_HD void run(int64_t first, int64_t end, void* const* partials, Indices<I...>) {
+  REPARAM_HD void run(int64_t first, int64_t end, const Partials* partials, Indices<I...>) {
     const bool reduce = partials != nullptr, wants_values = any_value_wanted<Op, kVjp>(call);
-    (begin<I>(reduce), ...);
+    const int64_t size = reduce ? kBlockTerms : end - first;
     position.seek(call, first);
-    for (int64_t event = first; event < end; event += W) {
-      remaining = end - event;
-      position.place(call, remaining);
-      (load<I>(), ...);
-      compute(wants_values);
-      (put<I>(reduce, event - first), ...);
+    for (int64_t block = 0; first < end; first += size, ++block) {
+      const int64_t stop = first + size < end ? first + size : end;
+      if (reduce) (begin<I>(), ...);
+      for (int64_t event = first; event < stop; event += W) {
+        term = event - first, remaining = stop - event;
+        position.place(call, remaining);
+        (load<I>(), ...);
+        compute(wants_values);
+        (put<I>(reduce), ...);
+      }
+      if (reduce) (join<I>(*partials, block, stop - first), ...);
     }
     end_streams();
-    if (reduce) (join<I>(partials), ...);
   }
 };
 
+template <class Op, class T, bool kVjp, class N, bool kShared>
+REPARAM_HD auto make_pack(const Call& call, const Attributes<Op>& attributes, char* arena) {
+  using P = Pack<Op, T, kVjp, N, kShared>;
+  P pack{call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, nullptr, {}, {}, {}, 0, 0};
+  P::lay_out(call, &pack, arena);
+  return pack;
+}
+
 template <class Op, class T, bool kVjp, class N>
-static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena, void* const* partials) {
+static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena, const Partials* partials) {
   const Attributes<Op> attributes(call);
   if constexpr (is_elementwise<Op, kVjp>())
     if (!partials) {
@@ -330,15 +370,29 @@ static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena
       elementwise.run(begin, end);
       return;
     }
-  using P = Pack<Op, T, kVjp, N>;
-  P pack{call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, nullptr, {}, {}, 0};
-  P::lay_out(call, &pack, arena);
-  pack.run(begin, end, partials, indices<P::kCount>{});
+  if constexpr (OpTraits<Op>::shares_factor()) {
+    const int64_t run = shared_run<Op, T, kVjp>(call);
+    if (run && (!partials || begin / run == (end - 1) / run)) {
+      auto pack = make_pack<Op, T, kVjp, N, true>(call, attributes, arena);
+      for (int64_t first = begin, stop; first < end; first = stop) {
+        stop = (first / run + 1) * run < end ? (first / run + 1) * run : end;
+        pack.run(first, stop, partials, indices<pack.kCount>{});
+      }
+      return;
+    }
+  }
+  auto pack = make_pack<Op, T, kVjp, N, false>(call, attributes, arena);
+  pack.run(begin, end, partials, indices<pack.kCount>{});
 }
 
 template <class Op, class T, bool kVjp>
 static int64_t arena_bytes(const Call& call) {
-  return Pack<Op, T, kVjp, Dynamic>::lay_out(call, nullptr, nullptr);
+  const int64_t bytes = Pack<Op, T, kVjp, Dynamic, false>::lay_out(call, nullptr, nullptr);
+  if constexpr (OpTraits<Op>::shares_factor()) {
+    const int64_t shared = Pack<Op, T, kVjp, Dynamic, true>::lay_out(call, nullptr, nullptr);
+    return shared > bytes ? shared : bytes;
+  }
+  return bytes;
 }
 
 }  // namespace reparam::REPARAM_ARCH

@@ -29,6 +29,11 @@ struct OpTraits {
       if (vjp) return Op::vjp_in_place;
     return {};
   }
+  // Whether the body takes a factor that all lanes share as such (SharedTril), and its cotangent as an OuterProduct.
+  static consteval bool shares_factor() {
+    if constexpr (requires { Op::shares_factor; }) return Op::shares_factor;
+    else return false;
+  }
   static consteval PassSpec pass(bool vjp) {
     return vjp && !has_vjp() ? PassSpec{} : make_pass(Op::signature, vjp, vjp_from_outputs());
   }

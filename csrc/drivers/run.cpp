@@ -101,13 +101,46 @@ void merge_dims(Call& call, int operands) {
   call.rank = rank;
 }
 
+constexpr int64_t kRun = 64;  // events that take a matrix together before the next matrix comes
+
+bool is_matrix(OperandSpec spec) { return spec.kind == Kind::tril || spec.kind == Kind::symmetric; }
+
+// Whether the matrices that a pass reads, if any, are the same along a dim.
+bool matrices_stay(const Call& call, const PassSpec& pass, int dim) {
+  bool found = false;
+  for (int i = 0; i < pass.count; ++i) {
+    if (!pass.reads[i] || !is_matrix(pass.operand[i])) continue;
+    if (call.operand[i].batch_stride[dim] != 0) return false;
+    found = true;
+  }
+  return found;
+}
+
+// The long dim over which matrices stay though it is not the innermost: n values under each of K factors, say. -1 where
+// there is none, or where it would not pay to walk it before the others: small matrices (below d = 16, measured) are
+// quickly read again, and each event's own vectors are walked in larger steps.
+int shared_dim(const Call& call, const PassSpec& pass) {
+  const int last = call.rank - 1;
+  if (call.rank < 2 || call.rank == kMaxRank || matrices_stay(call, pass, last)) return -1;
+  for (int dim = last - 1; dim >= 0; --dim) {
+    if (call.shape[dim] < kRun || !matrices_stay(call, pass, dim)) continue;
+    bool large = false, own_vectors = false;
+    for (int i = 0; i < pass.count; ++i) {
+      const int64_t* stride = call.operand[i].batch_stride;
+      large = large || (is_matrix(pass.operand[i]) && call.extent[pass.operand[i].symbol[0]] >= 16);
+      own_vectors = own_vectors || (pass.operand[i].kind == Kind::vector && stride[dim] != 0 && stride[last] != 0);
+    }
+    if (large || !own_vectors) return dim;
+  }
+  return -1;
+}
+
 struct Plan {
   const OpKernels& op;
   const PassSpec& pass;
   const Kernel& kernel;
   bool is_double;
   int threads;
-  int64_t arena;
   double event_nanoseconds;
 
   int threads_for(int64_t events) const {
@@ -147,18 +180,41 @@ void map_events(const Plan& plan, const Call& call) {
   struct Context {
     const Plan& plan;
     const Call& call;
-    int64_t events, chunk;
-  } context{plan, call, product(call.shape, call.rank), 0};
+    int64_t events, chunk, arena;
+  } context{plan, call, product(call.shape, call.rank), 0, plan.kernel.arena_bytes(call)};
   const auto body = [](void* data, int64_t k) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
     const int64_t begin = k * c.chunk, end = begin + c.chunk < c.events ? begin + c.chunk : c.events;
-    const Arena arena(c.plan.arena);
+    const Arena arena(c.arena);
     c.plan.kernel.run(c.call, begin, end, arena.data(), nullptr);
   };
   const int threads = plan.threads_for(context.events);
   context.chunk = plan.chunk_events(threads == 1 ? kSerialChunkNanoseconds : kChunkNanoseconds);
   if (context.events) parallel_for((context.events + context.chunk - 1) / context.chunk, threads, body, &context);
+}
+
+// All events, those that share matrices in runs: n events under each of K matrices are walked [n / 64][K][64], so that
+// what they read otherwise stays in the cache between one matrix and the next.
+void map_runs(const Plan& plan, const Call& call) {
+  const int dim = shared_dim(call, plan.pass), operands = plan.pass.count;
+  if (dim < 0) {
+    map_events(plan, call);
+    return;
+  }
+  const int64_t whole = call.shape[dim] / kRun * kRun;
+  Call runs = call, rest = call;
+  set_dim(runs, runs.rank++, call, dim, operands);
+  runs.shape[dim] = whole / kRun, runs.shape[call.rank] = kRun, rest.shape[dim] = call.shape[dim] - whole;
+  for (int i = 0; i < operands; ++i) {
+    OperandData& operand = rest.operand[i];
+    const int64_t item =
+        operand.drawn ? item_size(Item::u8, true) : item_size(plan.pass.operand[i].item, plan.is_double);
+    runs.operand[i].batch_stride[dim] *= kRun;
+    if (operand.data) operand.data += whole * operand.batch_stride[dim] * item;
+  }
+  map_events(plan, runs);
+  map_events(plan, rest);
 }
 
 // Sums the reduced outputs of `call` over its last dims, `terms` events for each of the `kept` leading ones.
@@ -180,21 +236,23 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
   struct Context {
     const Plan& plan;
     const Call& call;
-    int64_t first, count, group, blocks, terms, values;
+    int64_t arena, first, count, group, blocks, terms, values;
     const int64_t* offset;
     T* partial;
-  } context{plan, call, 0, 0, 1, blocks, terms, values, offset, partial.data()};
+  } context{plan, call, plan.kernel.arena_bytes(call), 0, 0, 1, blocks, terms, values, offset, partial.data()};
   const auto body = [](void* data, int64_t k) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
-    const Arena arena(c.plan.arena);
-    for (int64_t b = k * c.group; b < (k + 1) * c.group && b < c.count; ++b) {
-      const int64_t block = c.first + b, begin = block % c.blocks * kBlockTerms;
-      const int64_t end = begin + kBlockTerms < c.terms ? begin + kBlockTerms : c.terms;
-      void* sums[kMaxOperands];
-      for (int i = 0; i < c.plan.pass.count; ++i) sums[i] = c.partial + b * c.values + c.offset[i];
-      const int64_t base = block / c.blocks * c.terms;
-      c.plan.kernel.run(c.call, base + begin, base + end, arena.data(), sums);
+    const Arena arena(c.arena);
+    const int64_t end = (k + 1) * c.group < c.count ? (k + 1) * c.group : c.count;
+    for (int64_t b = k * c.group, count; b < end; b += count) {  // blocks of one kept event
+      const int64_t block = c.first + b, inside = block % c.blocks, base = block / c.blocks * c.terms;
+      count = c.blocks - inside < end - b ? c.blocks - inside : end - b;
+      const int64_t stop = (inside + count) * kBlockTerms < c.terms ? (inside + count) * kBlockTerms : c.terms;
+      Partials partials{{}, c.values * static_cast<int64_t>(sizeof(T))};
+      for (int i = 0; i < c.plan.pass.count; ++i)
+        partials.first[i] = reinterpret_cast<char*>(c.partial + b * c.values + c.offset[i]);
+      c.plan.kernel.run(c.call, base + inside * kBlockTerms, base + stop, arena.data(), &partials);
     }
   };
   const auto finish = [&](int64_t event) {
@@ -213,8 +271,9 @@ void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
     for (int64_t event = 0; event < kept; ++event) finish(event);
   const int64_t block_terms = terms < kBlockTerms ? terms : kBlockTerms;
   const double block_nanoseconds = plan.event_nanoseconds * static_cast<double>(block_terms) + 100;
-  context.group = static_cast<int64_t>(kChunkNanoseconds / block_nanoseconds) + 1;
   const int threads = block_nanoseconds * static_cast<double>(total) < kSerialNanoseconds ? 1 : plan.threads;
+  const double chunk_nanoseconds = threads == 1 ? kSerialChunkNanoseconds : kChunkNanoseconds;
+  context.group = static_cast<int64_t>(chunk_nanoseconds / block_nanoseconds) + 1;
   for (context.first = 0; context.first < total; context.first += context.count) {
     context.count = total - context.first < round ? total - context.first : round;
     parallel_for((context.count + context.group - 1) / context.group, threads, body, &context);
@@ -248,17 +307,20 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
   const PassSpec& pass = op.pass[vjp];
   const Kernel& kernel = op.kernel[vjp][is_double];
   merge_dims(call, pass.count);
-  double values = 0;
-  for (int i = 0; i < pass.count; ++i)
-    if (pass.operand[i].kind != Kind::rows)
-      values += static_cast<double>(values_of(pass.operand[i], call.extent)) * (call.operand[i].drawn ? 6 : 1);
-  double largest = values;
+  double values = 0, largest = 0;
+  for (int i = 0; i < pass.count; ++i) {
+    if (pass.operand[i].kind == Kind::rows) continue;
+    const double count = static_cast<double>(values_of(pass.operand[i], call.extent));
+    largest += count;
+    const bool moved = call.rank == 0 || call.operand[i].batch_stride[call.rank - 1] != 0 || call.operand[i].drawn;
+    if (moved) values += count * (call.operand[i].drawn ? 6 : 1);
+  }
   for (int k = 0; k < pass.symbols; ++k) largest = std::max(largest, static_cast<double>(call.extent[k]));
   if (largest > 0x1p48) throw std::bad_alloc();  // no memory holds it, nor 63 bits the bytes of its scratch
   // Rough rates of one core: a fifth of a nanosecond a value moved, 1.2 one drawn, 24 operations a nanosecond, the vjp
   // twice the forward.
   const double nanoseconds = 0.2 * values + op.flops(call.extent) * (vjp ? 2 : 1) / 24 + 0.1;
-  Plan plan{op, pass, kernel, is_double, threads, 0, nanoseconds};
+  const Plan plan{op, pass, kernel, is_double, threads, nanoseconds};
 
   unsigned dims_of[kMaxOperands] = {}, groups[kMaxOperands] = {};
   int group_count = 0;
@@ -272,8 +334,7 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
   if (group_count == 0) {
     for (int i = 0; i < pass.count; ++i)
       call.operand[i].large = pass.writes[i] && is_large(call, pass.operand[i], is_double);
-    plan.arena = kernel.arena_bytes(call);
-    map_events(plan, call);
+    map_runs(plan, call);
     return;
   }
   // One run for each set of dims: its outputs are reduced, and the first run also stores the outputs that are not.
@@ -289,7 +350,6 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
       part.operand[i].reduced = part.operand[i].data && dims_of[i] == groups[g];
       if (!part.operand[i].reduced && (g > 0 || dims_of[i] != 0)) part.operand[i].data = nullptr;
     }
-    plan.arena = kernel.arena_bytes(part);
     if (is_double) reduce_events<double>(plan, part, kept_rank);
     else reduce_events<float>(plan, part, kept_rank);
   }

@@ -10,36 +10,36 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_log_prob {
   static constexpr auto signature = "(d),(d),tril(d)->()";
+  static constexpr bool shares_factor = true;
   static constexpr bool vjp_gives_values = true;                   // both need y
   static constexpr InPlace vjp_in_place{.input = 2, .output = 7};  // ct_scale_tril over scale_tril
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
 
-  template <class V>
-  REPARAM_HD static void whiten(int64_t d, Vec<const V> value, Vec<const V> loc, Tril<const V> scale_tril, Vec<V> y) {
+  template <class V, class L>
+  REPARAM_HD static void whiten(int64_t d, Vec<const V> value, Vec<const V> loc, L scale_tril, Vec<V> y) {
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) y[i] = value[i] - loc[i] + poison;
     solve_lower(d, scale_tril, y);
   }
 
-  template <class V>
-  REPARAM_HD static V density(int64_t d, Vec<const V> y, Tril<const V> scale_tril) {
+  template <class V, class L>
+  REPARAM_HD static V density(int64_t d, Vec<const V> y, L scale_tril) {
     return -(mul_add(constant<V>(0.5), square_norm<V>(d, y), log_det<V>(d, scale_tril)) + constant<V>(d * kHalfLog2Pi));
   }
 
-  template <class V, class N>
-  REPARAM_HD static void forward(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc,
-                                 Tril<const V> scale_tril,  // inputs
-                                 Scalar<V> log_prob) {      // outputs
+  template <class V, class N, class L>
+  REPARAM_HD static void forward(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc, L scale_tril,  // inputs
+                                 Scalar<V> log_prob) {                                               // outputs
     whiten<V>(d, value, loc, scale_tril, y);
     log_prob() = density<V>(d, as_const(y), scale_tril);
   }
 
-  template <class V, class N>
-  REPARAM_HD static void vjp(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                             Scalar<const V> ct_log_prob,                              // output cotangents
-                             Scalar<V> log_prob,                                       // outputs
-                             Vec<V> ct_value, Vec<V> ct_loc, Tril<V> ct_scale_tril) {  // input cotangents
+  template <class V, class N, class L, class M>
+  REPARAM_HD static void vjp(N d, Vec<V> y, Vec<const V> value, Vec<const V> loc, L scale_tril,  // inputs
+                             Scalar<const V> ct_log_prob,                                        // output cotangents
+                             Scalar<V> log_prob,                                                 // outputs
+                             Vec<V> ct_value, Vec<V> ct_loc, M ct_scale_tril) {                  // input cotangents
     whiten<V>(d, value, loc, scale_tril, y);
     if (log_prob.wanted) log_prob() = density<V>(d, as_const(y), scale_tril);
     const V ct = ct_log_prob();
@@ -47,12 +47,7 @@ struct normal_tril_log_prob {
     solve_lower_transposed(d, scale_tril, ct_loc);
     for (int64_t i = 0; i < d; ++i) ct_loc[i] = ct * ct_loc[i], ct_value[i] = -ct_loc[i];
     if (!ct_scale_tril.wanted) return;
-    for (int64_t i = 0; i < d; ++i) {
-      const V entropy_term = ct / scale_tril(i, i), a = ct_loc[i];
-      V* row = ct_scale_tril.row(i);
-      for (int64_t j = 0; j <= i; ++j) row[j] = a * y[j];
-      row[i] = row[i] - entropy_term;
-    }
+    outer_lower(d, as_const(ct_loc), as_const(y), ct_scale_tril, [&](int64_t i) { return -ct / scale_tril(i, i); });
   }
 };
 

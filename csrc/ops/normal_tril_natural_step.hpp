@@ -41,19 +41,21 @@ struct normal_tril_natural_step {
     whiten<V>(d, a, scale_tril, grad_scale_tril, new_scale_tril);
     V smaller = clip_factor(triangle(d), new_scale_tril.first, kLongestChange);
     const V bad = poison + (shorter - shorter) + (smaller - smaller);
-    shorter = shorter + bad, smaller = smaller + bad;
+    shorter = shorter + bad, smaller = smaller + bad;  // clipped before they meet L again: a product may overflow
+    for (int64_t i = 0; i < d; ++i) new_loc[i] = shorter * new_loc[i];
+    for (int64_t k = 0; k < triangle(d); ++k) new_scale_tril.first[k] = smaller * new_scale_tril.first[k];
     // From the last row up: row i needs u and A of the rows above it, and its own before it is written.
     for (int64_t i = d - 1; i >= 0; --i) {
       const V* l = scale_tril.row(i);
       V* row = new_scale_tril.row(i);
       V moved = constant<V>(0);
       for (int64_t j = 0; j <= i; ++j) moved = mul_add(l[j], new_loc[j], moved);
-      new_loc[i] = mul_add(shorter, moved, loc[i]);
+      new_loc[i] = loc[i] + moved;
       for (int64_t j = 0; j < i; ++j) row[j] = l[i] * row[j];
       for (int64_t k = 0; k < i; ++k)
         for (int64_t j = 0; j <= k; ++j) row[j] = mul_add(l[k], new_scale_tril(k, j), row[j]);
-      for (int64_t j = 0; j < i; ++j) row[j] = mul_add(smaller, row[j], l[j]);
-      row[i] = l[i] * exp(smaller * row[i]);
+      for (int64_t j = 0; j < i; ++j) row[j] = l[j] + row[j];
+      row[i] = l[i] * exp(row[i]);
     }
   }
 };

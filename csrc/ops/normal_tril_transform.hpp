@@ -9,20 +9,21 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_transform {
   static constexpr auto signature = "(d)~,(d),tril(d)->(d)";
+  static constexpr bool shares_factor = true;
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[0]; }
 
-  template <class V, class N>
-  REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                                 Vec<V> value) {                                                       // outputs
+  template <class V, class N, class L>
+  REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, L scale_tril,  // inputs
+                                 Vec<V> value) {                                           // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) value[i] = loc[i] + poison;
     multiply_lower(d, scale_tril, noise, value);
   }
 
-  template <class V, class N>
-  REPARAM_HD static void vjp(N d, Vec<const V> noise, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                             Vec<const V> ct_value,                                                // output cotangents
-                             Vec<V> ct_noise, Vec<V> ct_loc, Tril<V> ct_scale_tril) {              // input cotangents
+  template <class V, class N, class L, class M>
+  REPARAM_HD static void vjp(N d, Vec<const V> noise, Vec<const V> loc, L scale_tril,  // inputs
+                             Vec<const V> ct_value,                                    // output cotangents
+                             Vec<V> ct_noise, Vec<V> ct_loc, M ct_scale_tril) {        // input cotangents
     (void)loc;
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) ct_noise[i] = poison, ct_loc[i] = ct_value[i] + poison;

@@ -10,11 +10,12 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_transform_and_log_prob {
   static constexpr auto signature = "(d)~,(d),tril(d)->(d),()";
+  static constexpr bool shares_factor = true;
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
 
-  template <class V, class N>
-  REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                                 Vec<V> value, Scalar<V> log_prob) {                                   // outputs
+  template <class V, class N, class L>
+  REPARAM_HD static void forward(N d, Vec<const V> noise, Vec<const V> loc, L scale_tril,  // inputs
+                                 Vec<V> value, Scalar<V> log_prob) {                       // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) value[i] = loc[i] + poison;
     multiply_lower(d, scale_tril, noise, value);
@@ -22,17 +23,16 @@ struct normal_tril_transform_and_log_prob {
                    constant<V>(d * kHalfLog2Pi));
   }
 
-  template <class V, class N>
-  REPARAM_HD static void vjp(N d, Vec<const V> noise, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
-                             Vec<const V> ct_value, Scalar<const V> ct_log_prob,                   // output cotangents
-                             Vec<V> ct_noise, Vec<V> ct_loc, Tril<V> ct_scale_tril) {              // input cotangents
+  template <class V, class N, class L, class M>
+  REPARAM_HD static void vjp(N d, Vec<const V> noise, Vec<const V> loc, L scale_tril,  // inputs
+                             Vec<const V> ct_value, Scalar<const V> ct_log_prob,       // output cotangents
+                             Vec<V> ct_noise, Vec<V> ct_loc, M ct_scale_tril) {        // input cotangents
     (void)loc;
     const V poison = poison_unless_positive<V>(d, scale_tril), minus = poison - ct_log_prob();
     for (int64_t i = 0; i < d; ++i) ct_noise[i] = minus * noise[i], ct_loc[i] = ct_value[i] + poison;
     if (ct_noise.wanted) multiply_lower_transposed(d, scale_tril, as_const(ct_loc), ct_noise);
     if (!ct_scale_tril.wanted) return;
-    outer_lower(d, as_const(ct_loc), noise, ct_scale_tril);
-    for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = ct_scale_tril(i, i) + minus / scale_tril(i, i);
+    outer_lower(d, as_const(ct_loc), noise, ct_scale_tril, [&](int64_t i) { return minus / scale_tril(i, i); });
   }
 };
 

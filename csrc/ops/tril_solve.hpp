@@ -9,12 +9,13 @@ namespace reparam::REPARAM_ARCH {
 
 struct tril_solve {
   static constexpr auto signature = "tril(d),(d)->(d)";
+  static constexpr bool shares_factor = true;
   static constexpr auto attributes = "transpose";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[0]; }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
 
-  template <class V, class N>
-  REPARAM_HD static void forward(N d, const double* attribute, Vec<V>, Tril<const V> scale_tril,
+  template <class V, class N, class L>
+  REPARAM_HD static void forward(N d, const double* attribute, Vec<V>, L scale_tril,
                                  Vec<const V> b,  // inputs
                                  Vec<V> x) {      // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
@@ -23,11 +24,11 @@ struct tril_solve {
     else solve_lower(d, scale_tril, x);
   }
 
-  template <class V, class N>
-  REPARAM_HD static void vjp(N d, const double* attribute, Vec<V> x, Tril<const V> scale_tril,
-                             Vec<const V> b,                        // inputs
-                             Vec<const V> ct_x,                     // output cotangents
-                             Tril<V> ct_scale_tril, Vec<V> ct_b) {  // input cotangents
+  template <class V, class N, class L, class M>
+  REPARAM_HD static void vjp(N d, const double* attribute, Vec<V> x, L scale_tril,
+                             Vec<const V> b,                  // inputs
+                             Vec<const V> ct_x,               // output cotangents
+                             M ct_scale_tril, Vec<V> ct_b) {  // input cotangents
     const V poison = poison_unless_positive<V>(d, scale_tril);
     const bool transpose = attribute[0] != 0;
     for (int64_t i = 0; i < d; ++i) x[i] = -b[i] + poison, ct_b[i] = ct_x[i] + poison;

@@ -23,6 +23,7 @@ from .ops import __all__ as _op_names
 if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
+    from .inference import fit_vi
     from .inference.maximize_elbo import maximize_elbo
     from .models import VAE, GaussianMixture, LinearGaussianModel, ProbabilisticPCA
 
@@ -35,6 +36,7 @@ _LAZY_NAMES = {
     "LinearGaussianModel": "models",
     "ProbabilisticPCA": "models",
     "VAE": "models",
+    "fit_vi": "inference",
     "maximize_elbo": "inference",
     "show_config": "cli",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "backend",
     "backends",
     "elbo",
+    "fit_vi",
     "inference",
     "kl_divergence",
     "maximize_elbo",

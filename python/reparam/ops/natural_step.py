@@ -87,7 +87,7 @@ def normal_tril_natural_step(loc, scale_tril, grad_loc, grad_scale_tril, step_si
             total = scale_tril[i, i] * grad_scale_tril[i, j]
             for k in range(i + 1, d):
                 total = total + scale_tril[k, i] * grad_scale_tril[k, j]
-            change[i, j] = a * total * (real(0.5) if j == i else real(1))
+            change[i, j] = (real(0.5) * a if j == i else a) * total
         for j in range(i + 1, d):
             change[i, j] = real(0)
     shorter = _clip_factor(u, LONGEST_MOVE)
@@ -96,15 +96,19 @@ def normal_tril_natural_step(loc, scale_tril, grad_loc, grad_scale_tril, step_si
     shorter = shorter + bad
     smaller = smaller + bad
     for i in range(d):
+        u[i] = shorter * u[i]
+        for j in range(i + 1):
+            change[i, j] = smaller * change[i, j]
+    for i in range(d):
         moved = scale_tril[i, i] * u[i]
         for j in range(i):
             moved = moved + scale_tril[i, j] * u[j]
             total = scale_tril[i, i] * change[i, j]
             for k in range(j, i):
                 total = total + scale_tril[i, k] * change[k, j]
-            new_scale_tril[i, j] = scale_tril[i, j] + smaller * total
-        new_loc[i] = loc[i] + shorter * moved
-        new_scale_tril[i, i] = scale_tril[i, i] * np.exp(smaller * change[i, i])
+            new_scale_tril[i, j] = scale_tril[i, j] + total
+        new_loc[i] = loc[i] + moved
+        new_scale_tril[i, i] = scale_tril[i, i] * np.exp(change[i, i])
 
 
 def _diag_oracle(loc: Any, scale_diag: Any, grad_loc: Any, grad_scale_diag: Any, *, step_size: float = 1.0) -> Any:
