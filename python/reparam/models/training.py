@@ -86,8 +86,9 @@ class Training(Saved):
         Returns
         -------
         dict of ndarray, shape (epochs done,), float64
-            ``step``: steps done at its end; ``epoch``: its number from 0; ``elbo``: mean per row over its minibatches,
-            the KL term times ``kl_weight``; ``validation_elbo``: mean ELBO of the validation rows, NaN without any.
+            ``step``: steps done at its end; ``epoch``: its number from 0; ``elbo``: mean per row over its minibatches
+            of what was maximized (the KL term times ``kl_weight``; of "iwae" and "dreg" the importance-weighted bound);
+            ``validation_elbo``: mean ELBO of the validation rows, NaN without any.
             Empty arrays after :meth:`partial_fit` alone.
 
         Raises
@@ -168,7 +169,7 @@ class Training(Saved):
         Raises
         ------
         TypeError, ValueError
-            For bad data; ValueError also if training diverges.
+            For bad data; ValueError also if training diverges, naming the rows that did.
         """
         fresh = self._optimizer is None
         array = self._data(x, data_dim=None if fresh else len(self._mean))
@@ -216,8 +217,8 @@ class Training(Saved):
         ------
         TypeError, ValueError
             For bad data, ``batch_size`` > n, or a ``checkpoint`` that is no path of a regular file. ValueError also if
-            training diverges, naming the step: the last checkpoint stays, and a model with a lower ``lr`` function can
-            resume from it.
+            training diverges, naming the step and the rows: the last checkpoint stays, and a model with a lower ``lr``
+            function can resume from it.
         CheckpointError
             If the checkpoint does not fit the model or the data.
         OSError
