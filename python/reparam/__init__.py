@@ -23,6 +23,7 @@ from .ops import __all__ as _op_names
 if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
+    from .inference.amortized import AmortizedPosterior, fit_amortized
     from .inference.maximize_elbo import maximize_elbo
     from .models import VAE
 
@@ -30,7 +31,13 @@ __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
 _LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
-_LAZY_NAMES = {"VAE": "models", "maximize_elbo": "inference", "show_config": "cli"}
+_LAZY_NAMES = {
+    "AmortizedPosterior": "inference",
+    "VAE": "models",
+    "fit_amortized": "inference",
+    "maximize_elbo": "inference",
+    "show_config": "cli",
+}
 _NOT_PUBLIC = ("bits", "normal")  # the raw ops; rp.random has the functions that people call
 for _name in _NOT_PUBLIC:
     del globals()[_name]
@@ -38,6 +45,7 @@ for _name in _NOT_PUBLIC:
 __all__ = [
     "OPS",
     "VAE",
+    "AmortizedPosterior",
     "CheckpointError",
     "ELBOEstimate",
     "MultivariateNormal",
@@ -47,6 +55,7 @@ __all__ = [
     "backend",
     "backends",
     "elbo",
+    "fit_amortized",
     "inference",
     "kl_divergence",
     "maximize_elbo",

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import as_bool
+from ..inference import checkpoint as files
+from ..inference.data import as_real
 from ..inference.maximize_elbo import EVALUATION, Step, maximize_elbo, purpose_key
-from . import checkpoint as files
-from .data import as_real
 from .likelihoods import Likelihood
 from .saved import Saved
 

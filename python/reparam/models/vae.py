@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from .. import random as rp_random
 from .._check import as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, elbo
+from ..inference.data import as_dtype, as_mask, as_real, as_rows, as_widths, chunks
 from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key, refuse_kl_weight
 from ..inference.refine import convert
 from ..inference.refine import refine as refine_rows
 from ..nn import MLP, GaussianHead
 from ..ops.likelihood import ACTIVATIONS
 from ..optim import Adam
-from .data import as_dtype, as_mask, as_real, as_rows, chunks
 from .evidence import Evidence
 from .generation import Generation
 from .likelihoods import Prepared, make_likelihood
@@ -103,9 +103,7 @@ class VAE(Training, Generation, Evidence):
         key: Any = 0,
     ) -> None:
         self.latent_dim = as_int("VAE: latent_dim", latent_dim, 1)
-        if not np.iterable(hidden):
-            raise TypeError(f"VAE: hidden must be a sequence of integers >= 1, got {hidden!r}")
-        self.hidden = tuple(as_int("VAE: hidden", n, 1) for n in hidden)
+        self.hidden = as_widths("VAE: hidden", hidden)
         self.covariance_type = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         self.likelihood = as_choice("VAE: likelihood", likelihood, ("gaussian", "bernoulli", "binomial"))
         self._likelihood = make_likelihood(likelihood, total_count, noise_scale)
