@@ -232,6 +232,7 @@ CALLS = {
     "VAE.posterior": (lambda: model().posterior, {
         "x": ROWS, "observed": None, "refine": 0, "covariance_type": None,
     }),
+    "VAE.gaps": (lambda: model().gaps, {"x": ROWS, "refine": 2, "num_samples": 10}),
     "VAE.transform": (lambda: model().transform, {"x": ROWS}),
     "VAE.reconstruct": (lambda: model().reconstruct, {"x": ROWS}),
     "VAE.decode": (lambda: model().decode, {"z": np.zeros(2)}),

@@ -71,6 +71,7 @@ INTEGERS = [  # at least, and below
     ("fit_amortized", "latent_dim", 1, None), ("fit_amortized", "num_samples", 1, None),
     ("fit_amortized", "batch_size", 1, None), ("fit_amortized", "epochs", 1, None),
     ("AmortizedPosterior.elbo", "num_samples", 1, None),
+    ("VAE.gaps", "refine", 0, None), ("VAE.gaps", "num_samples", 1, None),
     ("VAE.elbo", "num_samples", 1, None), ("VAE.posterior", "refine", 0, None), ("VAE.sample", "n", 0, None),
 ]  # fmt: skip
 

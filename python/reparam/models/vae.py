@@ -13,7 +13,7 @@ from .._check import as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, elbo
 from ..inference.data import as_dtype, as_mask, as_real, as_rows, as_widths, chunks
 from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key, refuse_kl_weight
-from ..inference.refine import convert
+from ..inference.refine import DRAWS, convert
 from ..inference.refine import refine as refine_rows
 from ..nn import MLP, GaussianHead
 from ..ops.likelihood import ACTIVATIONS
@@ -195,11 +195,15 @@ class VAE(Training, Generation, Evidence):
         covariance_type = self.covariance_type if covariance_type is None else covariance_type
         kind = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         data = self._prepared(x, observed)
+        return self._refined(data, kind, steps)
+
+    def _refined(self, data: Prepared, kind: str, steps: int, num_samples: int = DRAWS) -> Any:
+        """The posterior of :meth:`posterior`, by steps of so many draws."""
         q = convert(self._encode(data)[0].distribution(), kind)
         key, parts = purpose_key(self.key, EVALUATION, 2**32), []
         for rows, index in chunks(len(data.x), ROWS_AT_ONCE):
             part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))
-            parts.append(refine_rows(part, joint, steps=steps, key=key, index=index))
+            parts.append(refine_rows(part, joint, steps=steps, key=key, num_samples=num_samples, index=index))
         return type(q).trusted(np.concatenate([p.loc for p in parts]), np.concatenate([p._scale for p in parts]))
 
     def elbo(self, x: Any, *, key: Any, num_samples: int | None = None) -> Array:
