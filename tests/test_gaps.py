@@ -206,6 +206,22 @@ def test_the_same_call_gives_the_same_bits_and_a_row_counts_by_its_number(d, mon
         np.testing.assert_allclose(getattr(split, name), getattr(whole, name), atol=1e-8)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_a_row_that_no_decoder_reaches_is_nan_and_its_neighbours_keep_their_bits(d, rng):
+    x = rng.standard_normal((6, 4)).astype(np.float32)
+    model = rp.VAE(d, hidden=(3,), batch_size=2, epochs=1, noise_scale=0.5).fit(x)
+    far = x.copy()
+    far[2], far[4] = 1e19, 1e12
+    settings = {"refine": 20, "num_samples": 10}
+    whole, gaps = model.gaps(x, **settings), model.gaps(far, **settings)
+    near = [0, 1, 3, 5]
+    for name in vars(whole):
+        same_bits(getattr(gaps, name)[near], getattr(whole, name)[near])
+    assert gaps.log_evidence[2] == gaps.elbo[2] == -np.inf
+    assert np.isnan([gaps.approximation_gap[2], gaps.amortization_gap[2]]).all()
+    assert not gaps.exact[[2, 4]].any()
+
+
 def test_what_is_refused():
     model, x = trained(1, "gaussian", epochs=1)
     spoiled = x.copy()

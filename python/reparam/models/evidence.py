@@ -24,6 +24,7 @@ REFINEMENT_DRAWS = 64  # measured: a diagonal q of 2 latents ends 1e-4 nats from
 ROWS_AT_ONCE = 1024  # whose cells are in memory together
 DRAWS_AT_ONCE = 32_768  # decoder rows of one evaluation
 PRIOR_RADIUS, POSTERIOR_RADIUS, CELLS = 8.0, 10.0, 12  # of the box of the quadrature, and its cells along an axis
+LARGEST_ROUNDING = 0.01  # nats by which a density's own rounding may be wrong where its integral is called exact
 NEAR = np.array([-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0])  # edges more, in standard deviations about the posterior
 
 
@@ -112,7 +113,8 @@ class Evidence:
             expectations by Gauss-Hermite: no draw is made but in the refinement. A second mode that is narrower than a
             hundredth of the prior may be overlooked. With more latents, or in rows where ``exact`` is False, the
             cubature having not converged, it is the importance-weighted bound of ``num_samples`` draws from the refined
-            full-covariance posterior. With more latents ELBOs are mean log weights of so many draws.
+            full-covariance posterior. With more latents ELBOs are mean log weights of so many draws. Gaps are NaN in a
+            row that the decoder cannot reach: no density is finite there.
 
         Raises
         ------
@@ -137,7 +139,8 @@ class Evidence:
         rest = np.flatnonzero(~exact)
         if len(rest):
             evidence[rest] = self._weighted_bound(full, data, draws, rest)
-        return Gaps(evidence, bound, evidence - refined, refined - bound, exact)
+        with np.errstate(invalid="ignore"):  # rows of which no density is finite
+            return Gaps(evidence, bound, evidence - refined, refined - bound, exact)
 
     def _elbos(self, q: Any, data: Prepared, draws: int) -> Array:
         """Of each row, in float64: by quadrature for one or two latents, else as the mean of log weights."""
@@ -172,7 +175,7 @@ class Evidence:
         near = loc[..., None] + deviation[..., None] * NEAR
         edges = np.sort(np.concatenate([np.linspace(low, high, CELLS + 1, axis=-1), near], -1))
 
-        precision = max(1e-9, 8 * float(np.finfo(self.dtype).eps))
+        rounding = float(np.finfo(self.dtype).eps)
         parts = []
         for rows, _ in chunks(len(data.x), ROWS_AT_ONCE):
             part = data.rows(rows)
@@ -181,8 +184,9 @@ class Evidence:
                 result: Array = self._joint(part.rows(k))(value.astype(self.dtype))[0]
                 return result
 
-            parts.append(log_integral(log_density, edges[rows], precision))
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+            parts.append(log_integral(log_density, edges[rows], max(1e-9, 8 * rounding)))
+        value, converged = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return value, converged & (rounding * np.abs(value) < LARGEST_ROUNDING)
 
 
 def _factor(q: Any) -> Array:
