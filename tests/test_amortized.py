@@ -153,6 +153,8 @@ def test_units_do_not_matter():
     same = fit(x=x, dtype="float64").posterior(x)
     moved = fit(x=1024 * x + 4096, dtype="float64").posterior(1024 * x + 4096)
     np.testing.assert_allclose(moved.loc, same.loc, rtol=1e-9)
+    constant = np.where(np.arange(4) == 2, 0.1, x)  # whose deviation is no zero in binary
+    np.testing.assert_array_equal(fit(x=constant, dtype="float64")._scale[2:], 1)
 
 
 def test_a_row_draws_by_its_number_whatever_stands_beside_it(monkeypatch):

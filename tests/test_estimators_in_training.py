@@ -156,9 +156,9 @@ def test_path_derivatives_are_zero_at_the_posterior_and_every_bound_is_the_evide
 
 
 def test_more_draws_and_a_better_gradient_give_a_better_bound_on_held_out_digits():
-    """Mean over two keys of each model's own bound; the margins are half of those measured (12.6, 4.6, 0.6, 0.5)."""
+    """Mean over two keys of each model's own bound; the margins are half of those measured (15.1, 7.1, 1.2, 0.7)."""
     x = load_digits().data
-    common = {"hidden": (32,), "likelihood": "binomial", "total_count": 16, "epochs": 40, "lr": 3e-3, "batch_size": 100}
+    common = {"hidden": (32,), "likelihood": "binomial", "total_count": 16, "epochs": 20, "lr": 3e-3, "batch_size": 100}
 
     def bound(estimator, draws):
         models = [rp.VAE(8, **common, estimator=estimator, num_samples=draws, key=k).fit(x[:1500]) for k in (0, 1)]
@@ -166,10 +166,10 @@ def test_more_draws_and_a_better_gradient_give_a_better_bound_on_held_out_digits
 
     vae = bound("pathwise", 1)
     iwae, dreg = ({draws: bound(estimator, draws) for draws in (5, 50)} for estimator in IMPORTANCE)
-    assert iwae[5] > vae + 6
-    assert iwae[50] > iwae[5] + 2
-    assert dreg[5] > iwae[5] + 0.3
-    assert dreg[50] > iwae[50] + 0.2
+    assert iwae[5] > vae + 7
+    assert iwae[50] > iwae[5] + 3
+    assert dreg[5] > iwae[5] + 0.6
+    assert dreg[50] > iwae[50] + 0.35
 
 
 # ---- what is refused

@@ -76,8 +76,8 @@ class AmortizedPosterior:
 
     def _standardize(self, x: Array) -> None:
         """The net sees columns of mean 0 and variance 1 (0 where a column is constant): lr then fits any units."""
-        scale = x.std(0, dtype=np.float64)
-        self._center[...], self._scale[...] = x.mean(0, dtype=np.float64), np.where(scale > 0, scale, 1)
+        scale, rounding = x.std(0, dtype=np.float64), np.finfo(self.dtype).eps * np.abs(x).max(0)
+        self._center[...], self._scale[...] = x.mean(0, dtype=np.float64), np.where(scale > rounding, scale, 1)
 
     def _encode(self, x: Array, grads: Array | None = None) -> tuple[Any, Callable[[Any], object]]:
         """q(z | x), and the pullback of its gradient into ``grads``."""
