@@ -148,6 +148,16 @@ def load(made):
     return call
 
 
+@cache
+def amortized():
+    return rp.fit_amortized(lambda rows: log_joint, ROWS, 2, hidden=(3,), batch_size=2, epochs=1)
+
+
+def load_amortized(path, log_joint):
+    amortized().save("posterior.npz")
+    return rp.AmortizedPosterior.load(path, log_joint)
+
+
 def use_backend(name):
     with rp.backend(name):
         pass
@@ -235,6 +245,14 @@ CALLS = {
         "grads": np.zeros(2), "num_rows": 2, "key": 0, "batch_size": 2, "epochs": range(1), "step": 0, "num_samples": 1,
         "estimator": "stl", "kl_weight": 1.0, "shuffle": True, "on_step": None, "on_epoch": None,
     }),
+    "fit_amortized": (lambda: rp.fit_amortized, {
+        "log_joint": lambda rows: log_joint, "x": ROWS, "latent_dim": 2, "hidden": (3,), "covariance_type": "full",
+        "estimator": "stl", "num_samples": 1, "lr": 0.1, "batch_size": 2, "epochs": 1, "dtype": "float32", "key": 0,
+    }),
+    "AmortizedPosterior.posterior": (lambda: amortized().posterior, {"x": ROWS}),
+    "AmortizedPosterior.elbo": (lambda: amortized().elbo, {"x": ROWS, "key": 0, "num_samples": 1}),
+    "AmortizedPosterior.save": (lambda: amortized().save, {"path": "posterior.npz"}),
+    "AmortizedPosterior.load": (lambda: load_amortized, {"path": "posterior.npz", "log_joint": None}),
     "VAE": (lambda: rp.VAE, {
         "latent_dim": 2, "hidden": (3,), "covariance_type": "full", "likelihood": "gaussian", "total_count": None,
         "noise_scale": None, "activation": "tanh", "estimator": "stl", "num_samples": 1, "kl_weight": 1.0, "lr": 0.1,
@@ -250,6 +268,7 @@ CALLS = {
     "VAE.posterior": (lambda: model().posterior, {
         "x": ROWS, "observed": None, "refine": 0, "covariance_type": None,
     }),
+    "VAE.gaps": (lambda: model().gaps, {"x": ROWS, "refine": 2, "num_samples": 10}),
     "VAE.transform": (lambda: model().transform, {"x": ROWS}),
     "VAE.reconstruct": (lambda: model().reconstruct, {"x": ROWS}),
     "VAE.decode": (lambda: model().decode, {"z": np.zeros(2)}),

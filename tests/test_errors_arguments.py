@@ -69,6 +69,10 @@ INTEGERS = [  # at least, and below
     ("maximize_elbo", "step", 0, None), ("maximize_elbo", "num_samples", 1, None),
     ("nn.GaussianHead", "latent_dim", 1, None), ("VAE", "latent_dim", 1, None), ("VAE", "num_samples", 1, None),
     ("VAE", "batch_size", 1, None), ("VAE", "epochs", 1, None), ("VAE.log_likelihood", "num_samples", 1, None),
+    ("fit_amortized", "latent_dim", 1, None), ("fit_amortized", "num_samples", 1, None),
+    ("fit_amortized", "batch_size", 1, None), ("fit_amortized", "epochs", 1, None),
+    ("AmortizedPosterior.elbo", "num_samples", 1, None),
+    ("VAE.gaps", "refine", 0, None), ("VAE.gaps", "num_samples", 1, None),
     ("VAE.elbo", "num_samples", 1, None), ("VAE.posterior", "refine", 0, None), ("VAE.sample", "n", 0, None),
     ("GaussianMixture", "n_components", 1, None), ("GaussianMixture", "max_iter", 0, None),
     ("GaussianMixture", "n_init", 1, None), ("GaussianMixture", "verbose", 0, None),
@@ -81,7 +85,7 @@ INTEGERS = [  # at least, and below
 def test_what_is_no_such_integer_is_refused(name, argument, low, high):
     written = {2**63: "2**63", 2**64 - 1: "2**64 - 1"}.get(high, high)
     limits = f">= {low}" if high is None else f"in [{low}, {written})"
-    none = [] if name in {"VAE.elbo", "set_num_threads"} else [None]
+    none = [] if name in {"VAE.elbo", "AmortizedPosterior.elbo", "set_num_threads"} else [None]
     for value in [1.5, 1.0, True, "1", [1], np.zeros(2, int), *none]:
         fails(TypeError, f"must be an integer {limits}, got {value!r}", name, argument, value)
     fails(ValueError, f"must be {limits}, got {low - 1}", name, argument, low - 1)
@@ -95,9 +99,10 @@ NUMBERS = [
     ("fit_vi", "tol", ">= 0"), ("fit_vi", "lr", "> 0"), ("fit_vi", "init_scale", "> 0"), ("optim.Adam", "lr", ">= 0"),
     ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
     ("maximize_elbo", "kl_weight", "> 0"), ("VAE", "kl_weight", "> 0"), ("VAE", "noise_scale", "> 0"),
-    ("VAE", "lr", ">= 0"), ("cholesky", "jitter", "> 0"), ("cholesky.value_and_vjp", "jitter", "> 0"),
     ("GaussianMixture", "tol", ">= 0"), ("GaussianMixture", "reg_covar", ">= 0"),
     ("LinearGaussianModel", "noise_scale", "> 0"),
+    ("VAE", "lr", ">= 0"), ("fit_amortized", "lr", ">= 0"), ("cholesky", "jitter", "> 0"),
+    ("cholesky.value_and_vjp", "jitter", "> 0"),
 ]  # fmt: skip
 
 
@@ -138,7 +143,7 @@ def test_what_is_no_such_word_is_refused(name, argument):
 @pytest.mark.parametrize(("name", "argument"), calls_with("dtype"))
 def test_another_dtype_is_refused(name, argument):
     for dtype in ("float16", int, ">f8"):
-        came = repr(dtype) if name == "VAE" else np.dtype(dtype)
+        came = repr(dtype) if name in {"VAE", "fit_amortized"} else np.dtype(dtype)
         fails(TypeError, f"must be float32 or float64, got {came}", name, argument, dtype)
     for dtype in ("real", 3, "f4,(", ("f8", -1)):
         fails(TypeError, f"must be float32 or float64, got {dtype!r}", name, argument, dtype)

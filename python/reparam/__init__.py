@@ -23,7 +23,7 @@ from .ops import __all__ as _op_names
 if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
-    from .inference import fit_vi
+    from .inference import AmortizedPosterior, fit_amortized, fit_vi
     from .inference.maximize_elbo import maximize_elbo
     from .models import VAE, GaussianMixture, LinearGaussianModel, ProbabilisticPCA
 
@@ -32,10 +32,12 @@ __version__ = "0.1.0"
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
 _LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
 _LAZY_NAMES = {
+    "AmortizedPosterior": "inference",
     "GaussianMixture": "models",
     "LinearGaussianModel": "models",
     "ProbabilisticPCA": "models",
     "VAE": "models",
+    "fit_amortized": "inference",
     "fit_vi": "inference",
     "maximize_elbo": "inference",
     "show_config": "cli",
@@ -47,6 +49,7 @@ for _name in _NOT_PUBLIC:
 __all__ = [
     "OPS",
     "VAE",
+    "AmortizedPosterior",
     "CheckpointError",
     "ELBOEstimate",
     "GaussianMixture",
@@ -59,6 +62,7 @@ __all__ = [
     "backend",
     "backends",
     "elbo",
+    "fit_amortized",
     "fit_vi",
     "inference",
     "kl_divergence",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import FLOATS, as_bool, as_choice, as_float, as_int, as_key
-from .data import as_real
+from ..inference.data import as_real
 from .mixture_em import EM, Components
 from .mixture_fit import GIVEN, Ascent, Start, ascend, check_given, stored_shape
 from .mixture_start import STARTS

@@ -14,7 +14,7 @@ from .. import ops
 from .. import random as rp_random
 from .._check import as_float, as_float_array, as_int, as_key
 from ..distributions import MultivariateNormal
-from .data import as_finite, as_latent, as_mask, as_real, as_rows, own_dtype
+from ..inference.data import as_finite, as_latent, as_mask, as_real, as_rows, own_dtype
 from .stored import Stored
 
 __all__ = ["LinearGaussianModel", "Theta"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .data import as_real
+from ..inference.data import as_real
 from .mixture_em import EM, Components, for_each
 from .mixture_start import start
 

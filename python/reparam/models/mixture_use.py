@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .._check import as_int
-from .data import as_real, as_rows, own_dtype
+from ..inference.data import as_real, as_rows, own_dtype
 from .mixture_em import Components, for_each, log_normalize
 from .saved import NotFittedError
 

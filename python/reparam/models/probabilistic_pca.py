@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import as_int
-from .data import as_real, as_rows, own_dtype
+from ..inference.data import as_real, as_rows, own_dtype
 from .linear_gaussian import LinearGaussianModel, Theta
 from .saved import NotFittedError
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import CheckpointError
-from .checkpoint import as_path, read, write
+from ..inference.checkpoint import as_path, read, write
 
 __all__ = ["Stored"]
 

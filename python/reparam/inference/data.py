@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import as_array
+from .._check import as_array, as_int
 
-__all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "chunks", "own_dtype"]
+__all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "as_widths", "chunks", "own_dtype"]
 
 Array = NDArray[Any]
 
@@ -104,3 +104,10 @@ def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Arr
 def chunks(n: int, size: int) -> Any:
     """Slices of n rows with the rows' numbers."""
     return ((slice(k, k + size), np.arange(k, min(k + size, n))) for k in range(0, n, size))
+
+
+def as_widths(name: str, hidden: Any) -> tuple[int, ...]:
+    """Widths of a net's hidden layers, or none."""
+    if not np.iterable(hidden):
+        raise TypeError(f"{name} must be a sequence of integers >= 1, got {hidden!r}")
+    return tuple(as_int(name, n, 1) for n in hidden)
