@@ -7,10 +7,22 @@ import functools
 from collections.abc import Sequence
 
 from ..demo import UsageError
-from . import libraries, work_cholesky, work_density, work_elbo, work_noise, work_overhead, work_shared, work_training
+from . import (
+    libraries,
+    work_cholesky,
+    work_density,
+    work_elbo,
+    work_mixture,
+    work_noise,
+    work_overhead,
+    work_shared,
+    work_training,
+)
 from .row import NO_LIMIT, Row
 
-MODULES = (work_cholesky, work_density, work_shared, work_elbo, work_noise, work_training, work_overhead)
+MODULES = (
+    work_cholesky, work_density, work_shared, work_elbo, work_noise, work_training, work_mixture, work_overhead,
+)  # fmt: skip
 
 
 @functools.cache

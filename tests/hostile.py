@@ -123,10 +123,39 @@ def model():
     return rp.VAE(2, hidden=(3,), batch_size=2, epochs=1).fit(ROWS)
 
 
-def load(path):
-    """From the folder that the test runs in."""
-    model().save("model.npz")
-    return rp.VAE.load(path)
+@cache
+def gaussian_mixture():
+    return rp.GaussianMixture(2, random_state=0).fit(ROWS)
+
+
+@cache
+def linear_gaussian():
+    return rp.LinearGaussianModel(np.ones((3, 2)), np.zeros(3), 0.5)
+
+
+@cache
+def probabilistic_pca():
+    return rp.ProbabilisticPCA(2).fit(ROWS + np.eye(4, 3))
+
+
+def load(made):
+    """``load`` of a model's class, with its file in the folder that the test runs in."""
+
+    def call(path):
+        made.save("model.npz")
+        return type(made).load(path)
+
+    return call
+
+
+@cache
+def amortized():
+    return rp.fit_amortized(lambda rows: log_joint, ROWS, 2, hidden=(3,), batch_size=2, epochs=1)
+
+
+def load_amortized(path, log_joint):
+    amortized().save("posterior.npz")
+    return rp.AmortizedPosterior.load(path, log_joint)
 
 
 def use_backend(name):
@@ -149,6 +178,17 @@ def _methods(q):
         f"{owner}.log_prob": (lambda: q.log_prob, {"value": q.loc}),
         f"{owner}.rsample": (lambda: q.rsample, draw),
         f"{owner}.rsample_and_log_prob": (lambda: q.rsample_and_log_prob, draw),
+    }
+
+
+def _linear(made):
+    """Calls of the methods of a linear-Gaussian model, which is made when it is needed."""
+    with_mask, z = {"x": ROWS, "observed": None}, np.zeros(2)
+    calls = dict.fromkeys(("posterior", "log_evidence", "map_estimate", "log_joint"), with_mask)
+    calls |= {"decode": {"z": z}, "generate": {"z": z, "key": 0}, "sample": {"n": 2, "key": 0}}
+    calls |= {"save": {"path": "model.npz"}}
+    return {name: (lambda name=name: getattr(made(), name), good) for name, good in calls.items()} | {
+        "load": (lambda: load(made()), {"path": "model.npz"})
     }
 
 
@@ -194,11 +234,25 @@ CALLS = {
     "inference.refine": (lambda: rp.inference.refine, {
         "q": Q, "log_joint": log_joint, "steps": 1, "key": 0, "num_samples": 2, "index": None,
     }),
+    "inference.psis_khat": (lambda: rp.inference.psis_khat, {"log_weights": np.linspace(0, 1, 100)}),
+    "fit_vi": (lambda: rp.fit_vi, {
+        "log_joint": log_joint, "dim": 3, "batch_shape": 2, "covariance_type": "full", "optimizer": "natural",
+        "estimator": "stl", "num_samples": 2, "lr": 0.5, "max_steps": 3, "tol": 0.1, "init": Q, "init_scale": 1.0,
+        "dtype": "float64", "key": 0, "index": None,
+    }),
     "maximize_elbo": (lambda: rp.maximize_elbo, {
         "encode": encode, "log_joint": lambda rows: log_joint, "optimizer": rp.optim.Adam(np.zeros(2)),
         "grads": np.zeros(2), "num_rows": 2, "key": 0, "batch_size": 2, "epochs": range(1), "step": 0, "num_samples": 1,
         "estimator": "stl", "kl_weight": 1.0, "shuffle": True, "on_step": None, "on_epoch": None,
     }),
+    "fit_amortized": (lambda: rp.fit_amortized, {
+        "log_joint": lambda rows: log_joint, "x": ROWS, "latent_dim": 2, "hidden": (3,), "covariance_type": "full",
+        "estimator": "stl", "num_samples": 1, "lr": 0.1, "batch_size": 2, "epochs": 1, "dtype": "float32", "key": 0,
+    }),
+    "AmortizedPosterior.posterior": (lambda: amortized().posterior, {"x": ROWS}),
+    "AmortizedPosterior.elbo": (lambda: amortized().elbo, {"x": ROWS, "key": 0, "num_samples": 1}),
+    "AmortizedPosterior.save": (lambda: amortized().save, {"path": "posterior.npz"}),
+    "AmortizedPosterior.load": (lambda: load_amortized, {"path": "posterior.npz", "log_joint": None}),
     "VAE": (lambda: rp.VAE, {
         "latent_dim": 2, "hidden": (3,), "covariance_type": "full", "likelihood": "gaussian", "total_count": None,
         "noise_scale": None, "activation": "tanh", "estimator": "stl", "num_samples": 1, "kl_weight": 1.0, "lr": 0.1,
@@ -214,13 +268,35 @@ CALLS = {
     "VAE.posterior": (lambda: model().posterior, {
         "x": ROWS, "observed": None, "refine": 0, "covariance_type": None,
     }),
+    "VAE.gaps": (lambda: model().gaps, {"x": ROWS, "refine": 2, "num_samples": 10}),
     "VAE.transform": (lambda: model().transform, {"x": ROWS}),
     "VAE.reconstruct": (lambda: model().reconstruct, {"x": ROWS}),
     "VAE.decode": (lambda: model().decode, {"z": np.zeros(2)}),
     "VAE.generate": (lambda: model().generate, {"z": np.zeros(2), "key": 0}),
     "VAE.sample": (lambda: model().sample, {"n": 2, "key": 0, "return_latent": False}),
     "VAE.save": (lambda: model().save, {"path": "model.npz"}),
-    "VAE.load": (lambda: load, {"path": "model.npz"}),
+    "VAE.load": (lambda: load(model()), {"path": "model.npz"}),
+    "GaussianMixture": (lambda: rp.GaussianMixture, {
+        "n_components": 2, "covariance_type": "full", "tol": 1e-3, "reg_covar": 1e-6, "max_iter": 100, "n_init": 1,
+        "init_params": "kmeans", "weights_init": None, "means_init": None, "precisions_init": None,
+        "random_state": None, "warm_start": False, "verbose": 0,
+    }),
+    "GaussianMixture.fit": (lambda: rp.GaussianMixture(2).fit, {"x": ROWS, "y": None}),
+    "GaussianMixture.fit_predict": (lambda: rp.GaussianMixture(2).fit_predict, {"x": ROWS, "y": None}),
+    "GaussianMixture.score": (lambda: gaussian_mixture().score, {"x": ROWS, "y": None}),
+    **{f"GaussianMixture.{name}": (lambda name=name: getattr(gaussian_mixture(), name), {"x": ROWS})
+       for name in ("score_samples", "predict", "predict_proba", "aic", "bic")},
+    "GaussianMixture.elbo": (lambda: gaussian_mixture().elbo, {"x": ROWS, "resp": None}),
+    "GaussianMixture.sample": (lambda: gaussian_mixture().sample, {"n_samples": 2, "component": None}),
+    "GaussianMixture.save": (lambda: gaussian_mixture().save, {"path": "model.npz"}),
+    "GaussianMixture.load": (lambda: load(gaussian_mixture()), {"path": "model.npz"}),
+    "LinearGaussianModel": (lambda: rp.LinearGaussianModel, {
+        "weight": np.ones((3, 2)), "bias": np.zeros(3), "noise_scale": 0.5,
+    }),
+    **{f"LinearGaussianModel.{name}": call for name, call in _linear(linear_gaussian).items()},
+    "ProbabilisticPCA": (lambda: rp.ProbabilisticPCA, {"latent_dim": 2}),
+    "ProbabilisticPCA.fit": (lambda: rp.ProbabilisticPCA(2).fit, {"x": ROWS + np.eye(4, 3), "y": None}),
+    **{f"ProbabilisticPCA.{name}": call for name, call in _linear(probabilistic_pca).items()},
     "plot.elbo_curve": (lambda: rp.plot.elbo_curve, {
         "history": {"epoch": [0, 1], "elbo": [0, 1]}, "log_likelihood": None, "ax": None,
     }),

@@ -45,6 +45,7 @@ WORKS = {
     "transform": "transform", "transform and log_prob": "transform_and_log_prob",
     "densities of a mixture": "log_prob-components",
     "shared factor": "log_prob+vjp-shared", "diagonal": "log_prob+vjp-diag", "scalar": "log_prob+vjp-scalar",
+    "mixture, EM": "gmm-em",
 }  # fmt: skip
 #: Sizes that the published tables name.
 SIZES = [
@@ -60,6 +61,7 @@ SIZES = [
     ("cholesky.vjp", "d=4 float32 M"), ("cholesky.vjp", "d=32 float64 M"), ("log_prob", "d=128 R"),
     ("log_prob+vjp", "d=2 R"), ("log_prob-components", "B=20000 K=16 d=8 float64"),
     ("vae-step", "784-400-20 diagonal B=512"), ("vae-step", "784-400-20 full B=512"),
+    ("gmm-em", "n=100000 d=8 K=8 float64"), ("gmm-em", "n=100000 d=16 K=16"), ("gmm-em", "n=20000 d=64 K=16"),
 ]  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 """Bad input to every public name: an error of the right type that names the argument, what came and what was expected.
 
 Those of the ops follow from their signatures (test_errors_ops.py), those of distributions, targets and the ELBO are in
-test_errors_gaussians.py. Here a new public name, or a new argument of one, fails until it has a row and is checked.
+test_errors_gaussians.py, those of the models but the VAE in test_errors_models.py. Here a new public name, or a new
+argument of one, fails until it has a row and is checked.
 """
 
 import re
@@ -13,6 +14,7 @@ import pytest
 
 import reparam as rp
 import test_errors_gaussians
+import test_errors_models
 from hostile import CALLS, EYE, PASSES, ROWS, good_call, public_names, refused, single
 
 OF_MATPLOTLIB = [
@@ -25,7 +27,14 @@ UNCHECKED = {  # names and arguments of which nothing is refused, and why
                     "is there to go without the checks"),
     **dict.fromkeys([f"targets.{t}.operands" for t in ("Target", "Gaussian", "LinearGaussian", "GLM")],
                     "is called by elbo"),
+    **dict.fromkeys([f"GaussianMixture.{name}.y" for name in ("fit", "fit_predict", "score")],
+                    "is ignored, as in scikit-learn"),
+    "ProbabilisticPCA.fit.y": "is ignored, as in scikit-learn",
+    **dict.fromkeys([f"targets.{t}.take" for t in ("Target", "Gaussian", "LinearGaussian", "GLM")],
+                    "is called by fit_vi"),
+    "AmortizedPosterior": "is made by fit_amortized",
     "inference.Step": "is made by maximize_elbo",
+    "models.Gaps": "is made by VAE.gaps",
     "nn.MLP.count": "is called with sizes that were checked",
     "nn.MLP.split": "is called with the net's own buffers",
     "random.event_normal": "is called with what was checked",
@@ -49,7 +58,7 @@ def _a_folder_for_files(tmp_path, monkeypatch):
 
 def test_every_public_name_has_rows():
     ops = {p.name for p in PASSES}
-    rows = {name for name, *_ in [*REFUSED, *test_errors_gaussians.REFUSED]}
+    rows = {name for name, *_ in [*REFUSED, *test_errors_gaussians.REFUSED, *test_errors_models.REFUSED]}
     assert NAMES.keys() - ops - rows - UNCHECKED.keys() == set()
     assert rows <= CALLS.keys() <= NAMES.keys()
 
@@ -166,9 +175,39 @@ REFUSED = [
      "Adam: a state is a dict with the entries t, m, v, got []"),
     ("inference.refine", {"q": 3}, TypeError,
      "refine: q must be a MultivariateNormal or MultivariateNormalDiag, got int"),
+    ("inference.psis_khat", {"log_weights": np.zeros((0, 3))}, ValueError,
+     "psis_khat: log_weights must have shape (S, ...) with S >= 1, got (0, 3)"),
+    ("fit_vi", {"dim": 0}, ValueError, "fit_vi: dim must be >= 1, got 0"),
+    ("fit_vi", {"dim": 4}, ValueError, "fit_vi: init must have event shape (4,), got (3,)"),
+    ("fit_vi", {"batch_shape": 3}, ValueError,
+     "fit_vi: batch shapes do not broadcast: init (2,), batch_shape (3,)"),
+    ("fit_vi", {"batch_shape": ()}, ValueError,
+     "fit_vi: init must have a batch shape that broadcasts to (), got (2,)"),
+    ("fit_vi", {"dtype": "float32"}, TypeError,
+     "fit_vi: init is float64 and dtype is float32; they must have one dtype"),
+    ("fit_vi", {"optimizer": "sgd"}, ValueError, "fit_vi: optimizer must be one of 'natural', 'adam', got 'sgd'"),
+    ("fit_vi", {"tol": -1.0}, ValueError, "fit_vi: tol must be a finite number >= 0, got -1.0"),
+    ("fit_vi", {"lr": 0.0}, ValueError, "fit_vi: lr must be a finite number > 0, got 0.0"),
+    ("fit_vi", {"log_joint": lambda z: z}, TypeError,
+     "elbo: log_joint must return (log_prob, gradient), got ndarray"),
+    ("fit_vi", {"log_joint": lambda z: (z[..., 0], z[..., :2])}, ValueError,
+     "elbo: log_joint's gradient must have shape (2, 2, 3), got (2, 2, 2)"),
+    ("fit_vi", {"log_joint": rp.targets.Gaussian(np.zeros(4), np.eye(4))}, ValueError,
+     "fit_vi: dim must be that of log_joint, 4, got 3"),
+    ("fit_vi", {"log_joint": rp.targets.Gaussian(np.zeros((2, 2, 3)), EYE)}, ValueError,
+     "fit_vi: batch_shape must hold that of log_joint, (2, 2), got (2,)"),
+    ("fit_vi", {"log_joint": rp.targets.Gaussian(single(3), single(3, 3) + EYE.astype("f4"))}, TypeError,
+     "fit_vi: log_joint is float32 and dtype is float64; they must have one dtype"),
     ("maximize_elbo", {"batch_size": 3}, ValueError, "maximize_elbo: batch_size must be <= num_rows = 2, got 3"),
     ("maximize_elbo", {"encode": lambda rows: 3}, TypeError,
      "maximize_elbo: encode must return (q, pullback), got int"),
+    ("fit_amortized", {"log_joint": 3}, TypeError, "fit_amortized: log_joint must be callable, got int"),
+    ("fit_amortized", {"batch_size": 5}, ValueError, "fit_amortized: batch_size must be <= n = 4, got 5"),
+    ("AmortizedPosterior.posterior", {"x": ROWS[:, :2]}, ValueError,
+     "AmortizedPosterior: x must have shape (n, 3), got (4, 2)"),
+    ("AmortizedPosterior.elbo", {"num_samples": 0}, ValueError, "AmortizedPosterior: num_samples must be >= 1, got 0"),
+    ("AmortizedPosterior.save", {"path": 5}, TypeError, "AmortizedPosterior: path must be a path, got 5"),
+    ("AmortizedPosterior.load", {"log_joint": 3}, TypeError, "AmortizedPosterior: log_joint must be callable, got int"),
     ("VAE", {"hidden": 8}, TypeError, "VAE: hidden must be a sequence of integers >= 1, got 8"),
     ("VAE.fit", {"x": ROWS[:1]}, ValueError, "VAE: batch_size must be <= n = 1, got 2"),
     ("VAE.fit", {"resume": True}, ValueError, "VAE: resume=True needs the checkpoint to resume from"),
@@ -178,6 +217,7 @@ REFUSED = [
     ("VAE.log_joint", {"observed": ROWS[:2]}, ValueError,
      "VAE: observed must have the shape of x, (4, 3), got (2, 3)"),
     ("VAE.posterior", {"x": ROWS + np.inf}, ValueError, "VAE: x must be finite in float32, got inf at [0, 0]"),
+    ("VAE.gaps", {"x": ROWS * np.nan}, ValueError, "VAE: x must be finite in float32, got nan at [0, 0]"),
     ("VAE.transform", {"x": ROWS * 1j}, TypeError, "VAE: x must hold real numbers, got complex128"),
     ("VAE.reconstruct", {"x": None}, TypeError, "VAE: x must hold real numbers, got object"),
     ("VAE.decode", {"z": np.zeros(3)}, ValueError, "VAE: z must have shape (..., 2), got (3,)"),

@@ -64,11 +64,20 @@ INTEGERS = [  # at least, and below
     ("random.normal", "stream", 0, 2**64 - 1), ("random.normal", "offset", 0, 2**63),
     ("random.fold_in", "data", 0, 2**64 - 1), ("set_num_threads", "n", 1, 1025), ("elbo", "num_samples", 1, None),
     ("inference.refine", "num_samples", 1, None), ("inference.refine", "steps", 0, None),
+    ("fit_vi", "dim", 1, None), ("fit_vi", "num_samples", 1, None), ("fit_vi", "max_steps", 1, None),
     ("maximize_elbo", "num_rows", 1, None), ("maximize_elbo", "batch_size", 1, None),
     ("maximize_elbo", "step", 0, None), ("maximize_elbo", "num_samples", 1, None),
     ("nn.GaussianHead", "latent_dim", 1, None), ("VAE", "latent_dim", 1, None), ("VAE", "num_samples", 1, None),
     ("VAE", "batch_size", 1, None), ("VAE", "epochs", 1, None), ("VAE.log_likelihood", "num_samples", 1, None),
+    ("fit_amortized", "latent_dim", 1, None), ("fit_amortized", "num_samples", 1, None),
+    ("fit_amortized", "batch_size", 1, None), ("fit_amortized", "epochs", 1, None),
+    ("AmortizedPosterior.elbo", "num_samples", 1, None),
+    ("VAE.gaps", "refine", 0, None), ("VAE.gaps", "num_samples", 1, None),
     ("VAE.elbo", "num_samples", 1, None), ("VAE.posterior", "refine", 0, None), ("VAE.sample", "n", 0, None),
+    ("GaussianMixture", "n_components", 1, None), ("GaussianMixture", "max_iter", 0, None),
+    ("GaussianMixture", "n_init", 1, None), ("GaussianMixture", "verbose", 0, None),
+    ("GaussianMixture.sample", "n_samples", 1, None), ("LinearGaussianModel.sample", "n", 0, None),
+    ("ProbabilisticPCA", "latent_dim", 1, None), ("ProbabilisticPCA.sample", "n", 0, None),
 ]  # fmt: skip
 
 
@@ -76,7 +85,7 @@ INTEGERS = [  # at least, and below
 def test_what_is_no_such_integer_is_refused(name, argument, low, high):
     written = {2**63: "2**63", 2**64 - 1: "2**64 - 1"}.get(high, high)
     limits = f">= {low}" if high is None else f"in [{low}, {written})"
-    none = [] if name in {"VAE.elbo", "set_num_threads"} else [None]
+    none = [] if name in {"VAE.elbo", "AmortizedPosterior.elbo", "set_num_threads"} else [None]
     for value in [1.5, 1.0, True, "1", [1], np.zeros(2, int), *none]:
         fails(TypeError, f"must be an integer {limits}, got {value!r}", name, argument, value)
     fails(ValueError, f"must be {limits}, got {low - 1}", name, argument, low - 1)
@@ -87,9 +96,13 @@ def test_what_is_no_such_integer_is_refused(name, argument, low, high):
 
 
 NUMBERS = [
-    ("optim.Adam", "lr", ">= 0"), ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
+    ("fit_vi", "tol", ">= 0"), ("fit_vi", "lr", "> 0"), ("fit_vi", "init_scale", "> 0"), ("optim.Adam", "lr", ">= 0"),
+    ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
     ("maximize_elbo", "kl_weight", "> 0"), ("VAE", "kl_weight", "> 0"), ("VAE", "noise_scale", "> 0"),
-    ("VAE", "lr", ">= 0"), ("cholesky", "jitter", "> 0"), ("cholesky.value_and_vjp", "jitter", "> 0"),
+    ("GaussianMixture", "tol", ">= 0"), ("GaussianMixture", "reg_covar", ">= 0"),
+    ("LinearGaussianModel", "noise_scale", "> 0"),
+    ("VAE", "lr", ">= 0"), ("fit_amortized", "lr", ">= 0"), ("cholesky", "jitter", "> 0"),
+    ("cholesky.value_and_vjp", "jitter", "> 0"),
 ]  # fmt: skip
 
 
@@ -102,7 +115,7 @@ def test_what_is_no_such_number_is_refused(name, argument, limits):
     fails(ValueError, f"must be a finite number {limits}, got int", name, argument, 10**5000)
 
 
-FLAGS = ("packed", "grad", "resume", "check", "shuffle", "return_latent")
+FLAGS = ("packed", "grad", "resume", "check", "shuffle", "return_latent", "warm_start")
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with(*FLAGS))
@@ -115,19 +128,22 @@ WORDS = {
     "estimator": "'pathwise', 'stl', 'iwae', 'dreg'", "family": "'logistic', 'poisson', 'normal'",
     "activation": "'identity', 'tanh', 'relu', 'gelu', 'silu', 'softplus'", "covariance_type": "'full', 'diag'",
     "likelihood": "'gaussian', 'bernoulli', 'binomial'",
+    "init_params": "'kmeans', 'k-means++', 'random', 'random_from_data'",
+    "GaussianMixture.covariance_type": "'full', 'tied', 'diag', 'spherical'",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with(*WORDS))
 def test_what_is_no_such_word_is_refused(name, argument):
     for value in ("score", "", "FULL", 3, ["full"], np.array("full"), *([] if name == "VAE.posterior" else [None])):
-        fails(ValueError, f"must be one of {WORDS[argument]}, got {value!r}", name, argument, value)
+        words = WORDS.get(f"{name}.{argument}", WORDS[argument])
+        fails(ValueError, f"must be one of {words}, got {value!r}", name, argument, value)
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with("dtype"))
 def test_another_dtype_is_refused(name, argument):
     for dtype in ("float16", int, ">f8"):
-        came = repr(dtype) if name == "VAE" else np.dtype(dtype)
+        came = repr(dtype) if name in {"VAE", "fit_amortized"} else np.dtype(dtype)
         fails(TypeError, f"must be float32 or float64, got {came}", name, argument, dtype)
     for dtype in ("real", 3, "f4,(", ("f8", -1)):
         fails(TypeError, f"must be float32 or float64, got {dtype!r}", name, argument, dtype)

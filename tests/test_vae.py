@@ -885,6 +885,7 @@ METHODS_OF_ROWS = {
     "partial_fit": lambda model, x: model.partial_fit(x),
     "elbo": lambda model, x: model.elbo(x, key=0),
     "log_likelihood": lambda model, x: model.log_likelihood(x, key=0),
+    "gaps": lambda model, x: model.gaps(x, refine=1),
     "posterior": lambda model, x: model.posterior(x),
     "transform": lambda model, x: model.transform(x),
     "reconstruct": lambda model, x: model.reconstruct(x),

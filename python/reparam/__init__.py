@@ -23,14 +23,25 @@ from .ops import __all__ as _op_names
 if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
+    from .inference import AmortizedPosterior, fit_amortized, fit_vi
     from .inference.maximize_elbo import maximize_elbo
-    from .models import VAE
+    from .models import VAE, GaussianMixture, LinearGaussianModel, ProbabilisticPCA
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
 _LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
-_LAZY_NAMES = {"VAE": "models", "maximize_elbo": "inference", "show_config": "cli"}
+_LAZY_NAMES = {
+    "AmortizedPosterior": "inference",
+    "GaussianMixture": "models",
+    "LinearGaussianModel": "models",
+    "ProbabilisticPCA": "models",
+    "VAE": "models",
+    "fit_amortized": "inference",
+    "fit_vi": "inference",
+    "maximize_elbo": "inference",
+    "show_config": "cli",
+}
 _NOT_PUBLIC = ("bits", "normal")  # the raw ops; rp.random has the functions that people call
 for _name in _NOT_PUBLIC:
     del globals()[_name]
@@ -38,15 +49,21 @@ for _name in _NOT_PUBLIC:
 __all__ = [
     "OPS",
     "VAE",
+    "AmortizedPosterior",
     "CheckpointError",
     "ELBOEstimate",
+    "GaussianMixture",
+    "LinearGaussianModel",
     "MultivariateNormal",
     "MultivariateNormalDiag",
     "Normal",
     "NotPositiveDefiniteError",
+    "ProbabilisticPCA",
     "backend",
     "backends",
     "elbo",
+    "fit_amortized",
+    "fit_vi",
     "inference",
     "kl_divergence",
     "maximize_elbo",

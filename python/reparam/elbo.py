@@ -221,7 +221,7 @@ def _elbo_encoded(
     log_weights = log_prob - log_q
     if estimator == "iwae":
         weights = _softmax(log_weights)
-        bound, deviation = _log_mean_exp(log_weights), (weights - 1 / draws) * draws
+        bound, deviation = log_mean_exp(log_weights), (weights - 1 / draws) * draws
     else:
         weights = np.broadcast_to(np.asarray(1 / draws, q.dtype), shape)
         mean = log_prob.mean(0, dtype=np.float64)
@@ -239,7 +239,7 @@ def _elbo_encoded(
     return ELBOEstimate(bound, error, log_weights, weights, gradient, draw.key)
 
 
-def _log_mean_exp(log_weights: Array) -> Array:
+def log_mean_exp(log_weights: Array) -> Array:
     """Over the draws, in float64."""
     most = log_weights.max(0)
     shift = np.where(np.isfinite(most), most, 0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -85,6 +86,25 @@ class Target(ABC):
     def latent_dim(self) -> int:
         """Size of z."""
         return int(getattr(self, self._main).shape[-1])
+
+    def take(self, numbers: Array, batch_shape: tuple[int, ...]) -> Target:
+        """The target of some problems of a batch, as a batch of one dim.
+
+        Parameters
+        ----------
+        numbers : int array, shape (k,)
+            Of the problems, in C order.
+        batch_shape : tuple of int
+            Of the whole batch, to which this target's broadcasts.
+        """
+        made, at = copy.copy(self), np.unravel_index(numbers, batch_shape)
+        for name, rank in self._event_ranks.items():
+            array = getattr(self, name)
+            event = array.shape[array.ndim - rank :]
+            shared = array.size == math.prod(event)
+            array = array.reshape(event) if shared else np.broadcast_to(array, batch_shape + event)[at]
+            object.__setattr__(made, name, array)
+        return made
 
     @abstractmethod
     def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:

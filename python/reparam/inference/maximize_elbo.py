@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._check import as_bool, as_float, as_int, as_key
-from ..elbo import elbo
+from .._check import as_bool, as_choice, as_float, as_int, as_key
+from ..elbo import ESTIMATORS, IMPORTANCE, ELBOEstimate, elbo
 from ..optim import Adam
 
-__all__ = ["EVALUATION", "INIT", "SHUFFLE", "Step", "maximize_elbo", "purpose_key"]
+__all__ = ["EVALUATION", "INIT", "SHUFFLE", "Step", "maximize_elbo", "purpose_key", "refuse_kl_weight"]
 
 Array = NDArray[Any]
 INIT, SHUFFLE, EVALUATION = range(3)
@@ -41,6 +41,26 @@ class Step:
     epoch: int  # epochs done before this step's
     elbo: float  # this minibatch's mean per row
     model: Any
+
+
+def refuse_kl_weight(owner: str, estimator: str, kl_weight: float) -> None:
+    """Refuse to weigh the KL term of a bound that has none."""
+    if estimator in IMPORTANCE and kl_weight != 1:
+        raise ValueError(
+            f"{owner}: kl_weight must be 1 with estimator={estimator!r}, whose importance-weighted bound has no KL "
+            f"term to weigh, got {kl_weight:g}; 'pathwise' and 'stl' take any"
+        )
+
+
+def _failed(estimate: ELBOEstimate, rows: Array) -> str:
+    """Which rows have a value or a gradient in loc that is not finite, in words; nothing if none has."""
+    finite = np.isfinite(estimate.value)
+    loc = estimate.grad.loc
+    if loc.shape[: rows.ndim] == rows.shape:  # and is no sum over rows that share it
+        finite = finite & np.isfinite(loc.reshape(len(rows), -1)).all(-1)
+    failed = np.sort(rows[~finite]).tolist()
+    more = f" and {len(failed) - 8} more" if len(failed) > 8 else ""
+    return f" in row{'s' * (len(failed) > 1)} {', '.join(map(str, failed[:8]))}{more} of the data" if failed else ""
 
 
 def _pair(made: Any) -> tuple[Any, Callable[[Any], object]]:
@@ -103,7 +123,7 @@ def maximize_elbo(  # noqa: PLR0913
     num_samples, estimator
         As in :func:`reparam.elbo`.
     kl_weight : float
-        w > 0 in ``E log p(x | z) - w KL(q || p(z))``.
+        w > 0 in ``E log p(x | z) - w KL(q || p(z))``; 1 for "iwae" and "dreg", whose bound has no KL term.
     shuffle : bool
         Whether an epoch's rows are shuffled.
     on_step : callable, optional
@@ -119,8 +139,8 @@ def maximize_elbo(  # noqa: PLR0913
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what came and what was expected. ValueError also where an ELBO or a gradient is not finite:
-        the parameters are then those of the step before.
+        Naming the argument, what came and what was expected. ValueError also where an ELBO or a gradient is not finite,
+        naming the rows of the data: the parameters are then those of the step before.
 
     Notes
     -----
@@ -137,6 +157,7 @@ def maximize_elbo(  # noqa: PLR0913
     if as_int("maximize_elbo: batch_size", batch_size, 1) > num_rows:
         raise ValueError(f"maximize_elbo: batch_size must be <= num_rows = {num_rows}, got {batch_size}")
     as_float("maximize_elbo: kl_weight", kl_weight, 0, above=True)
+    refuse_kl_weight("maximize_elbo", as_choice("maximize_elbo: estimator", estimator, ESTIMATORS), kl_weight)
     shuffle = as_bool("maximize_elbo: shuffle", shuffle)
     step, key = as_int("maximize_elbo: step", step), as_key(key, "maximize_elbo: key")
     if not np.iterable(epochs):
@@ -160,7 +181,8 @@ def maximize_elbo(  # noqa: PLR0913
             if not (math.isfinite(batch_elbo) and math.isfinite(np.einsum("i->", grads.reshape(-1)))):
                 raise ValueError(
                     f"maximize_elbo: training diverged at step {step + 1} (epoch {epoch}): the minibatch's ELBO is "
-                    f"{batch_elbo / len(rows):g} or its gradient is not finite; lower lr, or scale the data"
+                    f"{batch_elbo / len(rows):g} or its gradient is not finite{_failed(estimate, rows)}; lower lr, or "
+                    "scale the data"
                 )
             np.multiply(grads, np.asarray(-kl_weight / len(rows), grads.dtype), out=grads)
             optimizer.step(grads)

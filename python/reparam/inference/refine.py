@@ -79,15 +79,16 @@ def refine(q: Any, log_joint: Any, *, steps: int, key: Any, num_samples: int = D
     number = rp_random.as_key(key, "refine: key")
     if as_int("refine: steps", steps) == 0:
         return q
-    q = _own_fields(q)
+    q = own_fields(q)
     for t in range(steps):
         draws = {"key": rp_random.fold_in(number, t), "num_samples": num_samples, "index": index}
         grad = elbo(q, log_joint, estimator="stl", **draws).grad
-        q = _moved(q, grad, FIRST_STEP / (1 + t / HALF_LIFE))  # NaN where the gradient is not finite
+        q = natural_step(q, grad, FIRST_STEP / (1 + t / HALF_LIFE))
     return q
 
 
-def _moved(q: Any, grad: Any, step_size: float) -> Any:
+def natural_step(q: Any, grad: Any, step_size: float) -> Any:
+    """Q after one step along the natural gradient; NaN in a row whose gradient is not finite."""
     if isinstance(q, MultivariateNormal):
         operands = (q.loc, q.scale_tril, grad.loc, grad.scale_tril)
         return MultivariateNormal.trusted(*ops.normal_tril_natural_step(*operands, step_size=step_size))
@@ -95,7 +96,7 @@ def _moved(q: Any, grad: Any, step_size: float) -> Any:
     return MultivariateNormalDiag.trusted(*ops.normal_diag_natural_step(*operands, step_size=step_size))
 
 
-def _own_fields(q: Any) -> Any:
+def own_fields(q: Any) -> Any:
     """Q with a loc and a scale for each row, zero above the diagonal."""
     loc = np.broadcast_to(q.loc, q.batch_shape + q.event_shape)
     if isinstance(q, MultivariateNormal):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import random as rp_random
 from .._check import as_bool, as_float_array, as_int, as_key
-from .data import as_latent
+from ..inference.data import as_latent
 from .likelihoods import Gaussian, Likelihood, Prepared
 
 __all__ = ["Generation"]

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .._check import CheckpointError, as_int
-from .checkpoint import HISTORY, as_path, read, require_same, take, write
+from ..inference.checkpoint import HISTORY, as_path, read, require_same, take, write
 
 __all__ = ["NotFittedError", "Saved"]
 

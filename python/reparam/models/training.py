@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import as_bool
+from ..inference import checkpoint as files
+from ..inference.data import as_real
 from ..inference.maximize_elbo import EVALUATION, Step, maximize_elbo, purpose_key
-from . import checkpoint as files
-from .data import as_real
 from .likelihoods import Likelihood
 from .saved import Saved
 
@@ -86,8 +86,9 @@ class Training(Saved):
         Returns
         -------
         dict of ndarray, shape (epochs done,), float64
-            ``step``: steps done at its end; ``epoch``: its number from 0; ``elbo``: mean per row over its minibatches,
-            the KL term times ``kl_weight``; ``validation_elbo``: mean ELBO of the validation rows, NaN without any.
+            ``step``: steps done at its end; ``epoch``: its number from 0; ``elbo``: mean per row over its minibatches
+            of what was maximized (the KL term times ``kl_weight``; of "iwae" and "dreg" the importance-weighted bound);
+            ``validation_elbo``: mean ELBO of the validation rows, NaN without any.
             Empty arrays after :meth:`partial_fit` alone.
 
         Raises
@@ -168,7 +169,7 @@ class Training(Saved):
         Raises
         ------
         TypeError, ValueError
-            For bad data; ValueError also if training diverges.
+            For bad data; ValueError also if training diverges, naming the rows that did.
         """
         fresh = self._optimizer is None
         array = self._data(x, data_dim=None if fresh else len(self._mean))
@@ -216,8 +217,8 @@ class Training(Saved):
         ------
         TypeError, ValueError
             For bad data, ``batch_size`` > n, or a ``checkpoint`` that is no path of a regular file. ValueError also if
-            training diverges, naming the step: the last checkpoint stays, and a model with a lower ``lr`` function can
-            resume from it.
+            training diverges, naming the step and the rows: the last checkpoint stays, and a model with a lower ``lr``
+            function can resume from it.
         CheckpointError
             If the checkpoint does not fit the model or the data.
         OSError

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from .. import random as rp_random
 from .._check import as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, elbo
-from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key
-from ..inference.refine import convert
+from ..inference.data import as_dtype, as_mask, as_real, as_rows, as_widths, chunks
+from ..inference.maximize_elbo import EVALUATION, INIT, purpose_key, refuse_kl_weight
+from ..inference.refine import DRAWS, convert
 from ..inference.refine import refine as refine_rows
 from ..nn import MLP, GaussianHead
 from ..ops.likelihood import ACTIVATIONS
 from ..optim import Adam
-from .data import as_dtype, as_mask, as_real, as_rows, chunks
+from .evidence import Evidence
 from .generation import Generation
 from .likelihoods import Prepared, make_likelihood
 from .training import Training
@@ -29,7 +30,7 @@ ROWS_AT_ONCE = 1024  # rows of one evaluation
 DRAWS_AT_ONCE = 32_768  # decoder rows of one evaluation
 
 
-class VAE(Training, Generation):
+class VAE(Training, Generation, Evidence):
     """Variational autoencoder with a full or diagonal Gaussian posterior.
 
     ``z ~ N(0, I)``, ``x | z`` by a decoder net, ``q(z | x)`` by an encoder net; both are trained on the ELBO
@@ -51,12 +52,13 @@ class VAE(Training, Generation):
         Noise of the Gaussian; learned (one for all entries) if None.
     activation : str
         Of the hidden layers, see :class:`reparam.nn.MLP`.
-    estimator : {"pathwise"}
-        See :func:`reparam.elbo`.
+    estimator : {"pathwise", "stl", "iwae", "dreg"}
+        Of the gradient, see :func:`reparam.elbo`. "pathwise" and "stl" train on the ELBO, "iwae" and "dreg" on the
+        importance-weighted bound of ``num_samples`` draws.
     num_samples : int
         Draws per row and step.
     kl_weight : float
-        Weight of the KL term.
+        Weight of the ELBO's KL term; 1 for "iwae" and "dreg", whose bound has no such term.
     lr : float or callable
         Learning rate of Adam, or a function of the step.
     batch_size, epochs : int
@@ -68,7 +70,7 @@ class VAE(Training, Generation):
     Attributes
     ----------
     history_ : dict of ndarray
-        ``step``, ``epoch``, ``elbo`` (mean per row over the epoch's minibatches, the KL term times ``kl_weight``) and
+        ``step``, ``epoch``, ``elbo`` (what was maximized, mean per row over the epoch's minibatches) and
         ``validation_elbo`` (the ELBO itself; NaN without validation data), one float64 entry an epoch.
     noise_scale_ : float
         Of the Gaussian likelihood.
@@ -101,9 +103,7 @@ class VAE(Training, Generation):
         key: Any = 0,
     ) -> None:
         self.latent_dim = as_int("VAE: latent_dim", latent_dim, 1)
-        if not np.iterable(hidden):
-            raise TypeError(f"VAE: hidden must be a sequence of integers >= 1, got {hidden!r}")
-        self.hidden = tuple(as_int("VAE: hidden", n, 1) for n in hidden)
+        self.hidden = as_widths("VAE: hidden", hidden)
         self.covariance_type = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         self.likelihood = as_choice("VAE: likelihood", likelihood, ("gaussian", "bernoulli", "binomial"))
         self._likelihood = make_likelihood(likelihood, total_count, noise_scale)
@@ -113,6 +113,7 @@ class VAE(Training, Generation):
         self.estimator = as_choice("VAE: estimator", estimator, ESTIMATORS)
         self.num_samples = as_int("VAE: num_samples", num_samples, 1)
         self.kl_weight = as_float("VAE: kl_weight", kl_weight, 0, above=True)
+        refuse_kl_weight("VAE", self.estimator, self.kl_weight)
         self.lr = lr if callable(lr) else as_float("VAE: lr", lr, 0)
         self.batch_size = as_int("VAE: batch_size", batch_size, 1)
         self.epochs = as_int("VAE: epochs", epochs, 1)
@@ -194,11 +195,15 @@ class VAE(Training, Generation):
         covariance_type = self.covariance_type if covariance_type is None else covariance_type
         kind = as_choice("VAE: covariance_type", covariance_type, ("full", "diag"))
         data = self._prepared(x, observed)
+        return self._refined(data, kind, steps)
+
+    def _refined(self, data: Prepared, kind: str, steps: int, num_samples: int = DRAWS) -> Any:
+        """The posterior of :meth:`posterior`, by steps of so many draws."""
         q = convert(self._encode(data)[0].distribution(), kind)
         key, parts = purpose_key(self.key, EVALUATION, 2**32), []
         for rows, index in chunks(len(data.x), ROWS_AT_ONCE):
             part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))
-            parts.append(refine_rows(part, joint, steps=steps, key=key, index=index))
+            parts.append(refine_rows(part, joint, steps=steps, key=key, num_samples=num_samples, index=index))
         return type(q).trusted(np.concatenate([p.loc for p in parts]), np.concatenate([p._scale for p in parts]))
 
     def elbo(self, x: Any, *, key: Any, num_samples: int | None = None) -> Array:
@@ -231,37 +236,6 @@ class VAE(Training, Generation):
             part = data.rows(rows)
             q, joint = self._encode(part)[0].distribution(), self._joint(part)
             yield elbo(q, joint, key=key, num_samples=draws, index=index, grad=False)
-
-    def log_likelihood(self, x: Any, *, num_samples: int = 1000, key: Any) -> Array:
-        """Estimate log p(x) of each row by importance sampling from q: ``log mean_s p(x, z_s)/q(z_s)``.
-
-        A lower bound in the mean, which is tight as ``num_samples`` grows.
-
-        Parameters
-        ----------
-        x : array, shape (n, data_dim)
-        num_samples : int
-            Draws per row.
-        key : key
-            Row i draws from its noise stream i.
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            In the model's dtype. Burda, Grosse and Salakhutdinov, arXiv 1509.00519.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For bad arguments, or if the model is not fitted.
-        """
-        draws = as_int("VAE: num_samples", num_samples, 1)
-        values = []
-        for estimate in self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws):
-            w = estimate.log_weights.astype(np.float64)
-            top = w.max(0)
-            values.append((top + np.log(np.exp(w - top).mean(0))).astype(self.dtype))
-        return np.concatenate(values)
 
     def transform(self, x: Any) -> Array:
         """Posterior means of z.

@@ -187,8 +187,8 @@ def _array(content: bytes) -> Array:
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"an array of npy version {version}")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    result: Array = np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    result: Array = np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
     return result
 
 

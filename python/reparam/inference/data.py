@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import as_array
+from .._check import as_array, as_int
 
-__all__ = ["as_dtype", "as_latent", "as_mask", "as_real", "as_rows", "chunks"]
+__all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "as_widths", "chunks", "own_dtype"]
 
 Array = NDArray[Any]
 
@@ -47,7 +47,13 @@ def as_real(name: str, x: Any, kinds: str = "fiub") -> Array:
     return array
 
 
-def _as_finite(name: str, array: Array, dtype: Any) -> Array:
+def own_dtype(array: Array) -> str:
+    """float32 of arrays that are, else float64: the dtype of models that follow their data."""
+    return "float32" if array.dtype.kind == "f" and array.dtype.itemsize == 4 else "float64"
+
+
+def as_finite(name: str, array: Array, dtype: Any) -> Array:
+    """Finite numbers as a contiguous array of ``dtype``."""
     with np.errstate(over="ignore"):  # a number too large for float32 is refused as an infinity
         converted = np.ascontiguousarray(array, dtype)
     finite = np.isfinite(converted)
@@ -70,7 +76,7 @@ def as_rows(name: str, x: Any, dtype: Any, data_dim: int | None = None) -> Array
         raise ValueError(f"{name} must have shape (n, {data_dim or 'data_dim'}), got {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{name} is empty: it has shape {array.shape}")
-    return _as_finite(name, array, dtype)
+    return as_finite(name, array, dtype)
 
 
 def as_latent(name: str, z: Any, dtype: Any, latent_dim: int) -> Array:
@@ -78,7 +84,7 @@ def as_latent(name: str, z: Any, dtype: Any, latent_dim: int) -> Array:
     array = as_real(name, z, "fiu")
     if array.ndim < 1 or array.shape[-1] != latent_dim:
         raise ValueError(f"{name} must have shape (..., {latent_dim}), got {array.shape}")
-    return _as_finite(name, array, dtype)
+    return as_finite(name, array, dtype)
 
 
 def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -98,3 +104,10 @@ def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Arr
 def chunks(n: int, size: int) -> Any:
     """Slices of n rows with the rows' numbers."""
     return ((slice(k, k + size), np.arange(k, min(k + size, n))) for k in range(0, n, size))
+
+
+def as_widths(name: str, hidden: Any) -> tuple[int, ...]:
+    """Widths of a net's hidden layers, or none."""
+    if not np.iterable(hidden):
+        raise TypeError(f"{name} must be a sequence of integers >= 1, got {hidden!r}")
+    return tuple(as_int(name, n, 1) for n in hidden)
