@@ -23,7 +23,7 @@ from .ops import __all__ as _op_names
 if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
-    from .inference import fit_vi
+    from .inference import fit_vi, map_estimate
     from .inference.maximize_elbo import maximize_elbo
     from .models import VAE
 
@@ -31,7 +31,13 @@ __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
 _LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
-_LAZY_NAMES = {"VAE": "models", "fit_vi": "inference", "maximize_elbo": "inference", "show_config": "cli"}
+_LAZY_NAMES = {
+    "VAE": "models",
+    "fit_vi": "inference",
+    "map_estimate": "inference",
+    "maximize_elbo": "inference",
+    "show_config": "cli",
+}
 _NOT_PUBLIC = ("bits", "normal")  # the raw ops; rp.random has the functions that people call
 for _name in _NOT_PUBLIC:
     del globals()[_name]
@@ -51,6 +57,7 @@ __all__ = [
     "fit_vi",
     "inference",
     "kl_divergence",
+    "map_estimate",
     "maximize_elbo",
     "models",
     "nn",

@@ -2,8 +2,9 @@
 """Variational inference."""
 
 from .diagnostics import psis_khat
+from .map import MAPResult, map_estimate
 from .maximize_elbo import Step, maximize_elbo
 from .refine import refine
 from .vi import VIResult, fit_vi
 
-__all__ = ["Step", "VIResult", "fit_vi", "maximize_elbo", "psis_khat", "refine"]
+__all__ = ["MAPResult", "Step", "VIResult", "fit_vi", "map_estimate", "maximize_elbo", "psis_khat", "refine"]
