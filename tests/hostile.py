@@ -271,6 +271,7 @@ CALLS = {
     "VAE.posterior": (lambda: model().posterior, {
         "x": ROWS, "observed": None, "refine": 0, "covariance_type": None,
     }),
+    "VAE.map_estimate": (lambda: model().map_estimate, {"x": ROWS, "observed": None}),
     "VAE.gaps": (lambda: model().gaps, {"x": ROWS, "refine": 2, "num_samples": 10}),
     "VAE.transform": (lambda: model().transform, {"x": ROWS}),
     "VAE.reconstruct": (lambda: model().reconstruct, {"x": ROWS}),

@@ -236,6 +236,8 @@ REFUSED = [
     ("VAE.log_joint", {"observed": ROWS[:2]}, ValueError,
      "VAE: observed must have the shape of x, (4, 3), got (2, 3)"),
     ("VAE.posterior", {"x": ROWS + np.inf}, ValueError, "VAE: x must be finite in float32, got inf at [0, 0]"),
+    ("VAE.map_estimate", {"observed": ROWS[:2]}, ValueError,
+     "VAE: observed must have the shape of x, (4, 3), got (2, 3)"),
     ("VAE.gaps", {"x": ROWS * np.nan}, ValueError, "VAE: x must be finite in float32, got nan at [0, 0]"),
     ("VAE.transform", {"x": ROWS * 1j}, TypeError, "VAE: x must hold real numbers, got complex128"),
     ("VAE.reconstruct", {"x": None}, TypeError, "VAE: x must hold real numbers, got object"),

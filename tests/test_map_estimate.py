@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import reparam as rp
+from reparam.models import vae
 from support import same_bits
 
 
@@ -224,3 +225,49 @@ def test_no_steps_give_the_start_and_exceptions_pass_through():
 
     with pytest.raises(KeyError, match="mine"):
         rp.map_estimate(broken, np.zeros(3))
+
+
+# ---- of a VAE
+
+
+def fitted(likelihood, dtype, **settings):
+    x = np.random.default_rng(3).integers(0, 3, (40, 6)).astype(float)
+    model = rp.VAE(2, likelihood=likelihood, epochs=20, dtype=dtype, batch_size=20, **settings)
+    return model.fit(x, progress=False), x
+
+
+@pytest.mark.parametrize("seen", [None, "all", "half"])
+def test_a_linear_vae_has_the_mode_of_its_posterior(seen):
+    """x = W z + b + noise: the mode is the mean (I + W^T W / s^2)^-1 W^T (x - b) / s^2, of what was seen."""
+    model, x = fitted("gaussian", "float64", hidden=())
+    observed = {"all": np.ones(x.shape), "half": np.arange(x.size).reshape(x.shape) % 2}.get(seen)
+    bias = model.decode(np.zeros(2))
+    weight = np.stack([model.decode(e) - bias for e in np.eye(2)], -1)
+    mask = np.ones(x.shape) if observed is None else observed
+    precision = np.eye(2) + np.einsum("nj,ji,jk->nik", mask, weight, weight) / model.noise_scale_**2
+    pull = ((x - bias) * mask) @ weight / model.noise_scale_**2
+    expected = np.linalg.solve(precision, pull[..., None])[..., 0]
+    np.testing.assert_allclose(model.map_estimate(x, observed=observed), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_joint_density_of_a_vae_is_flat_there_and_higher_than_at_the_mean(dtype, monkeypatch):
+    model, x = fitted("binomial", dtype, hidden=(8,), total_count=2)
+    found, mean = model.map_estimate(x), model.posterior(x).loc
+    assert found.dtype == mean.dtype
+    log_joint = model.log_joint(x)
+    at = {name: log_joint(z[None])[0][0] for name, z in {"mode": found, "mean": mean}.items()}
+    assert (at["mode"] >= at["mean"]).all()
+    for step in 1e-2 * np.array([[1, 0], [0, 1], [1, 1], [1, -1]]):
+        for sign in (1, -1):
+            beside = log_joint((found + sign * step).astype(dtype)[None])[0][0]
+            assert (beside <= at["mode"] + (1e-5 if dtype == "float32" else 0)).all()
+    monkeypatch.setattr(vae, "ROWS_AT_ONCE", 7)
+    np.testing.assert_allclose(model.map_estimate(x), found, rtol=1e-3 if dtype == "float32" else 1e-6, atol=1e-6)
+
+
+def test_rows_of_a_vae_without_a_mode_are_counted():
+    model, x = fitted("gaussian", "float64", hidden=(4,))
+    model._decoder.params[...] = np.nan
+    with pytest.warns(RuntimeWarning, match="^VAE: map_estimate: no mode in 40 of 40 rows$"):
+        model.map_estimate(x)
