@@ -17,7 +17,7 @@ from ..ops._estimators import ESTIMATORS
 from ..targets import Target
 from .ascent import Adam, Natural
 from .diagnostics import psis_khat
-from .maximize_elbo import EVALUATION, purpose_key
+from .maximize_elbo import EVALUATION, INIT, purpose_key
 from .refine import convert, own_fields
 from .run import FIRST_LOOK, Run, mean_bound, where
 
@@ -47,9 +47,10 @@ class VIResult(NamedTuple):
     converged : array of bool, shape B
         Whether the problem stopped by its own rule; False where it ran out of steps or is not finite.
     n_steps : array of int, shape B
-        Steps taken.
+        Steps taken; of iwae and dreg those that maximize the bound.
     history : dict
-        ``elbo`` and ``standard_error`` of each step, shape (steps, *B); NaN after a problem has stopped.
+        ``elbo`` (or the bound) and ``standard_error`` of each of these steps, shape (steps, *B); NaN after a problem
+        has stopped.
     key : int
         The key that was used.
     """
@@ -142,8 +143,7 @@ def fit_vi(  # noqa: PLR0913
     more than ``tol``; q is then the mean of loc and of the scale since the last look, which is several times nearer to
     the optimum than the last step's (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992). Windows in geometric
     progression suit steps of 1/t: each covers the same way. A step whose ELBO or gradient is not finite is not taken;
-    a problem with one since the last look does not stop but by running out of steps, or at once, as not converged, if
-    none of them was finite.
+    a window that has one stops nothing, and a window of nothing else ends the problem, not converged.
 
     Ranganath, Gerrish and Blei, arXiv 1401.0118 (black box VI); Khan and Lin, arXiv 1703.04265, and L. Tan, arXiv
     2109.00375 (natural gradients); Roeder et al., arXiv 1703.09194 (stl); Welandawe et al., arXiv 2203.15945
@@ -167,9 +167,10 @@ def fit_vi(  # noqa: PLR0913
     _check_density(log_joint, start)
     used, streams = rp_random.as_key(key, "fit_vi: key"), rp_random.draw_index(index, shape, "fit_vi: index")
     run = Run(log_joint, make(first_rate, full), start, streams, tol)
-    q = run.go(steps, used, draws, "stl" if importance else estimator)
     if not importance:
+        q = run.go(steps, used, draws, estimator)
         return _result(q, run, _evaluation(q, log_joint, used, streams, 1), 1, used)
+    q = run.go(steps, purpose_key(used, INIT, 0), draws, "stl")
     run = Run(log_joint, make(rate, full), q, streams, tol, settled=FIRST_LOOK)
     end = run.go(steps, used, draws, estimator)
     before, after = (_evaluation(each, log_joint, used, streams, draws) for each in (q, end))
