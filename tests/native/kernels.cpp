@@ -148,8 +148,6 @@ struct Array {
   }
 };
 
-int64_t item_size(Item item, bool is_double) { return item == Item::u8 || (item == Item::real && is_double) ? 8 : 4; }
-
 Array make_array(const Case& c, int i, OperandData& operand) {
   const PassSpec& pass = c.op.pass[c.vjp];
   OperandSpec spec = pass.operand[i];
