@@ -363,3 +363,16 @@ def test_a_density_outside_its_support_is_not_called_converged():
 
     fit = rp.fit_vi(half, 1, max_steps=200, key=KEY)
     assert not fit.converged
+
+
+@pytest.mark.parametrize("optimizer", ["natural", "adam"])
+def test_a_slow_climb_is_not_taken_for_a_plateau(optimizer):
+    """N(300, 200^2): Adam moves loc by .05 a step, which raises the ELBO by less than its error."""
+
+    def log_joint(z):
+        y = (z - 300) / 200
+        return (-0.5 * y * y).sum(-1) - np.log(200 * np.sqrt(2 * np.pi)), -y / 200
+
+    found = rp.fit_vi(log_joint, 1, optimizer=optimizer)
+    assert found.converged == (optimizer == "natural")
+    assert not found.converged or abs(found.elbo) < 1e-6

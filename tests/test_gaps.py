@@ -161,6 +161,16 @@ def test_the_integral_against_a_fine_grid(d, likelihood):
         assert gaps.log_evidence[k] == pytest.approx(brute, abs=1e-6)
 
 
+def test_no_gap_is_negative_however_few_the_draws():
+    """Where the evidence is a bound, the ELBO of the refined q is another."""
+    model, x = trained(3, "binomial", covariance_type="full")
+    for draws in (1, 5):
+        gaps = model.gaps(x, refine=50, num_samples=draws)
+        assert not gaps.exact.any()
+        assert (gaps.approximation_gap >= 0).all()
+        assert (gaps.amortization_gap >= 0).all()
+
+
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 @pytest.mark.parametrize("d", [2, 5])
 def test_the_parts_add_up_and_agree_with_draws(d, covariance_type):

@@ -477,6 +477,14 @@ def test_parameters_may_be_set_by_hand(covariance_type, rng):
     same_bits(made.score_samples(x), model.score_samples(x))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_a_row_whose_squares_overflow_has_the_density_zero(rng):
+    model, x = fitted(rng, "diag")
+    score = model.score_samples(np.vstack([x[:1], np.full((1, x.shape[1]), 1e160)]))
+    assert score[1] == -np.inf
+    assert score[0] == model.score_samples(x[:1])[0]
+
+
 def test_what_is_no_file_of_a_mixture_is_refused(rng, tmp_path):
     path = tmp_path / "model.npz"
     rp.VAE(1, hidden=(), epochs=1, batch_size=10).fit(blobs(rng)).save(path)

@@ -45,7 +45,8 @@ class MAPResult(NamedTuple):
     log_prob : array, shape B
         There.
     converged : array of bool, shape B
-        Whether the gradient there is zero to ``tol``; with ``laplace`` also whether there is a Gaussian.
+        Whether the gradient there is zero to ``tol``, which a saddle's is too; with ``laplace`` also whether there is a
+        Gaussian.
     laplace : MultivariateNormal or None
         ``N(value, (-Hessian)^-1)``, NaN in a problem whose Hessian is not negative definite.
     """
@@ -74,7 +75,8 @@ def map_estimate(
     max_steps : int
     tol : float, optional
         A problem has converged when the largest entry of its gradient is at most ``tol`` times that at ``init``, or
-        ``tol`` where that is less than 1; 1e-8 by default, and 1e-4 in float32.
+        ``tol`` where that is less than 1, and the mode within ``sqrt(tol)`` standard deviations by the measured inverse
+        Hessian; 1e-8 by default, and 1e-4 in float32.
     laplace : bool
         Whether to approximate the posterior by a Gaussian at the mode, with the Hessian by central differences of the
         gradient (4 d evaluations).
@@ -180,14 +182,22 @@ class _Search:
             self.running = self.running & ~stops & ~self._finished()
 
     def converged(self) -> Array:
-        """Whether the gradient is zero to tol."""
-        result: Array = np.isfinite(self.log_prob) & (np.abs(self.grad).max(axis=-1) <= self.limit)
+        """Whether the gradient is zero to tol, in a unit that the density itself has shown.
+
+        A gradient is small where the density is wide, too: the mode must be near in units of the standard deviations
+        that the inverse Hessian gives, and that must have been measured.
+        """
+        zero, known = (self.grad == 0).all(axis=-1), ~self.fresh & (self._distance() <= math.sqrt(self.tol))
+        small: Array = np.isfinite(self.log_prob) & (np.abs(self.grad).max(axis=-1) <= self.limit)
+        return np.asarray(small & (zero | known))
+
+    def _distance(self) -> Array:
+        with np.errstate(all="ignore"):
+            result: Array = np.sqrt(np.abs(_dot(self.grad, _times(self.inverse, self.grad))))
         return result
 
     def _finished(self) -> Array:
-        """Converged, and within tol of the mode in units of the standard deviations that the inverse Hessian gives."""
-        distance = np.sqrt(np.abs(_dot(self.grad, _times(self.inverse, self.grad))))
-        return self.converged() & (distance <= self.tol)
+        return self.converged() & (self._distance() <= self.tol)
 
     def _line_search(self, direction: Array) -> tuple[Array, Array, Array, Array]:
         """The first of the steps 1, 1/2, 1/4, ... that will do, by problem, and where there is one."""
@@ -225,7 +235,9 @@ class _Search:
 
     def _restart(self, which: Array) -> None:
         """The identity, shortened so that the next step has at most length 1."""
-        size = np.maximum(1, np.sqrt(_dot(self.grad, self.grad)))
+        largest = np.maximum(np.abs(self.grad).max(axis=-1), 1)  # whose square may overflow
+        share = self.grad / largest[..., None]
+        size = np.maximum(1, largest * np.sqrt(_dot(share, share)))
         self.inverse = np.where(which[..., None, None], self.identity / size[..., None, None], self.inverse)
         self.fresh, self.restarts = self.fresh | which, self.restarts + which
 

@@ -23,7 +23,9 @@ GROWTH = 4 / 3  # of the number of steps, from one look at the ELBO to the next
 
 
 class Window:
-    """Running means since the last look (Welford), by problem: of the ELBO of each step, and of q's own fields."""
+    """Running means since the last look (Welford), by problem: of the ELBO of each step, of q's own fields and
+    of the gradient in loc.
+    """
 
     def __init__(self, before: Any = np.nan) -> None:
         self.before, self.count = before, 0
@@ -81,7 +83,7 @@ class Run:
         estimate = elbo(q, self.target, index=self.streams, **draw)
         value, error = _bound(estimate, draw["estimator"])
         self._remember(value, error)
-        self.window.add(value, q.loc, q._scale)
+        self.window.add(value, q.loc, q._scale, estimate.grad.loc)
         pace = np.minimum(1, self.settled / (t + 1)).astype(q.dtype)
         good = self.running & np.isfinite(value)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -104,12 +106,12 @@ class Run:
         window = self.window
         growth, error = window.growth()
         limit = self.tol + ROUNDING * np.finfo(self.start.dtype).eps * (1 + np.abs(window.mean))
-        done = (growth <= limit) & (error <= limit)
+        q = self.ascent.q(self.state)
+        done = (growth <= limit) & (error <= limit) & (_ahead(q, window.fields[2]) <= limit)
         stops = self.running & (done | ~window.finite | last)
         rows, at = self.rows[stops.reshape(-1)], stops.reshape(-1)
         self.settled = np.where(growth <= np.maximum(limit, error), np.minimum(self.settled, steps), self.settled)
-        q = self.ascent.q(self.state)
-        for field, mean, newest in zip(self.fields, window.fields, (q.loc, q._scale), strict=True):
+        for field, mean, newest in zip(self.fields, window.fields[:2], (q.loc, q._scale), strict=True):
             field[rows] = where(np.isfinite(self.settled), mean, newest).reshape(at.size, *field.shape[1:])[at]
         self.n_steps[rows], self.converged[rows] = steps, done[stops]
         self.running = np.asarray(self.running & ~stops)
@@ -130,6 +132,15 @@ class Run:
         """What was found."""
         shape = self.all_streams.shape
         return type(self.start).trusted(*(x.reshape(*shape, *x.shape[1:]) for x in self.fields))
+
+
+def _ahead(q: Any, grad: Array) -> Array:
+    """Nats that moving loc would still bring, |L^T g|^2 / 2: a slow climb looks like a plateau."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        dense = q._scale.ndim > grad.ndim
+        white = np.einsum("...ij,...i->...j", q._scale, grad) if dense else q._scale * grad
+        result: Array = 0.5 * (white.astype(np.float64) ** 2).sum(-1)
+    return result
 
 
 def where(good: Array, new: Array, old: Array) -> Array:

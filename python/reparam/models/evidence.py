@@ -138,7 +138,8 @@ class Evidence:
             evidence, exact = self._integral(full, data)
         rest = np.flatnonzero(~exact)
         if len(rest):
-            evidence[rest] = self._weighted_bound(full, data, draws, rest)
+            weighted = self._weighted_bound(full, data, draws, rest)  # both are lower bounds
+            evidence[rest] = np.where(refined[rest] > weighted, refined[rest], weighted)
         with np.errstate(invalid="ignore"):  # rows of which no density is finite
             return Gaps(evidence, bound, evidence - refined, refined - bound, exact)
 

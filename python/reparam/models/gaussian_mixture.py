@@ -28,10 +28,11 @@ NUMBERS = ("converged_", "n_iter_", "lower_bound_")
 
 
 class GaussianMixture(MixtureUse, Stored):
-    """Mixture of Gaussians with the arguments, methods and attributes of scikit-learn's.
+    """Mixture of Gaussians with the arguments, methods and attributes of scikit-learn's, but for its ``get_params``.
 
     EM on centred and whitened rows, two matrix products over their features an iteration; results do not depend on
-    offset and scale of the data, and rows in float32 are summed in float64 (Dempster, Laird and Rubin, 1977).
+    offset and scale of the data, and rows in float32 are summed in float64 (Dempster, Laird and Rubin, 1977). The
+    likelihood never decreases, but for what ``reg_covar`` takes from it. z is discrete, so there is no ``log_joint``.
 
     Parameters
     ----------

@@ -214,7 +214,7 @@ class LinearGaussianModel(Stored):
                     f"{name} must have shape (S, {shape[0]}, latent_dim), got {z.shape} (latent_dim is {shape[1]})"
                 )
             if z.dtype != dtype:
-                raise TypeError(f"{name} must be {dtype} as the model is, got {z.dtype}")
+                raise TypeError(f"{name} must be {dtype} as the model is, got {z.dtype}; say dtype='{dtype}'")
             residual = (centred - z @ scaled.T) * seen
             squares = np.einsum("...i,...i->...", residual, residual) + np.einsum("...i,...i->...", z, z)
             return constant - np.asarray(0.5, dtype) * squares, residual @ scaled - z

@@ -99,11 +99,12 @@ def for_each(array: Array, covariance_type: str, k: int, d: int) -> Array:
 def log_normalize(log_probs: Array) -> tuple[Array, Array]:
     """Responsibilities, in the place of ``log_probs`` (K, b), and the log of their sum before, shape (b,)."""
     most = log_probs.max(0)
-    log_probs -= most
+    log_probs -= np.where(np.isfinite(most), most, 0)  # a row whose squares overflow has the density zero
     np.exp(log_probs, out=log_probs)
     total = log_probs.sum(0)
-    log_probs /= total
-    return log_probs, np.log(total) + most
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_probs /= total
+        return log_probs, np.log(total) + most
 
 
 class EM:

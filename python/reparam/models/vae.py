@@ -220,7 +220,9 @@ class VAE(Training, Generation, Evidence):
         parts = [rows for rows, _ in chunks(len(start), ROWS_AT_ONCE)]
         found = [map_rows(self._joint(data.rows(rows)), start[rows]) for rows in parts]
         if failed := sum(int(np.count_nonzero(~result.converged)) for result in found):
-            warnings.warn(f"VAE: map_estimate: no mode in {failed} of {len(start)} rows", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"VAE: map_estimate: {failed} of {len(start)} rows did not converge", RuntimeWarning, stacklevel=2
+            )
         return np.concatenate([result.value for result in found])
 
     def _refined(self, data: Prepared, kind: str, steps: int, num_samples: int = DRAWS) -> Any:
