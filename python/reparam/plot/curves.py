@@ -153,7 +153,7 @@ def gap_bars(gaps: Mapping[str, Any], *, ax: "Axes | None" = None) -> "Axes":
         both = " + ".join(f"{gap:.3g}" for gap in table[row])
         ax.annotate(both, (total, row), (5, 0), textcoords="offset points", va="center", color=COLORS["quiet"])
     ax.set_xlim(min(0.0, float(table.min())), 1.35 * float(left.max()) or 1.0)
-    ax.invert_yaxis()
+    ax.set_ylim(len(table) + 0.1, -0.6)  # from above, with room for the legend below the last bar
     ax.set(xlabel="log evidence less ELBO, nats per row")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
+    ax.legend(loc="lower right", ncols=2)
     return ax

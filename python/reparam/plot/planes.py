@@ -153,11 +153,14 @@ def mixture_components(
         covariance = covariance[..., None] * np.eye(mean.shape[1])
     marginal = np.broadcast_to(covariance, (*mean.shape, mean.shape[1]))[:, pair][:, :, pair]
     ax = as_axes(ax)
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415
+
     drawn = scatter_classes(ax, points[:, pair], labels)
+    stroke = [withStroke(linewidth=2.5, foreground="white")]
     for k, (center, matrix, weight) in enumerate(zip(mean[:, pair], marginal, model.weights_, strict=True)):
         color = drawn[k].get_facecolor()[0, :3] if k in drawn else COLORS["quiet"]
         posterior_ellipses(center, np.linalg.cholesky(matrix), mass=mass, color=color, ax=ax, linewidth=1.6)
-        style: dict[str, Any] = {"ha": "center", "va": "center", "fontweight": "bold"}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontweight": "bold", "path_effects": stroke}
         ax.annotate(f"{weight:.2f}", (float(center[0]), float(center[1])), **style)
     ax.set(xlabel=f"x[{pair[0]}]", ylabel=f"x[{pair[1]}]")
     return ax
