@@ -240,6 +240,9 @@ CALLS = {
         "estimator": "stl", "num_samples": 2, "lr": 0.5, "max_steps": 3, "tol": 0.1, "init": Q, "init_scale": 1.0,
         "dtype": "float64", "key": 0, "index": None,
     }),
+    "map_estimate": (lambda: rp.map_estimate, {
+        "log_joint": log_joint, "init": LOC, "max_steps": 3, "tol": 0.1, "laplace": True,
+    }),
     "maximize_elbo": (lambda: rp.maximize_elbo, {
         "encode": encode, "log_joint": lambda rows: log_joint, "optimizer": rp.optim.Adam(np.zeros(2)),
         "grads": np.zeros(2), "num_rows": 2, "key": 0, "batch_size": 2, "epochs": range(1), "step": 0, "num_samples": 1,

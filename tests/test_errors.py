@@ -15,7 +15,7 @@ import pytest
 import reparam as rp
 import test_errors_gaussians
 import test_errors_models
-from hostile import CALLS, EYE, PASSES, ROWS, good_call, public_names, refused, single
+from hostile import CALLS, EYE, LOC, PASSES, ROWS, good_call, public_names, refused, single
 
 OF_MATPLOTLIB = [
     "elbo_curve.ax", "latent_map.ax", "digit_grid.ax", "posterior_ellipses.ax", "posterior_ellipses.color",
@@ -199,6 +199,25 @@ REFUSED = [
      "fit_vi: batch_shape must hold that of log_joint, (2, 2), got (2,)"),
     ("fit_vi", {"log_joint": rp.targets.Gaussian(single(3), single(3, 3) + EYE.astype("f4"))}, TypeError,
      "fit_vi: log_joint is float32 and dtype is float64; they must have one dtype"),
+    ("map_estimate", {"init": np.zeros(())}, ValueError,
+     "map_estimate: init must have shape (..., d) with d >= 1, got ()"),
+    ("map_estimate", {"init": np.zeros((2, 0))}, ValueError,
+     "map_estimate: init must have shape (..., d) with d >= 1, got (2, 0)"),
+    ("map_estimate", {"init": LOC + np.nan}, ValueError, "map_estimate: init must be finite, got nan at [0, 0]"),
+    ("map_estimate", {"init": LOC.astype(int)}, TypeError,
+     "map_estimate: init must be float32 or float64, got int64; convert it with .astype"),
+    ("map_estimate", {"log_joint": lambda z: z}, TypeError,
+     "map_estimate: log_joint must return (log_prob, gradient), got ndarray"),
+    ("map_estimate", {"log_joint": lambda z: (z[..., 0], z[..., :2])}, ValueError,
+     "map_estimate: log_joint's gradient must have shape (1, 2, 3), got (1, 2, 2)"),
+    ("map_estimate", {"log_joint": lambda z: (z, z)}, ValueError,
+     "map_estimate: log_joint's log_prob must have shape (1, 2), got (1, 2, 3)"),
+    ("map_estimate", {"log_joint": lambda z: (single(1, 2), z)}, TypeError,
+     "map_estimate: log_joint's log_prob is float32 and init is float64; they must have one dtype"),
+    ("map_estimate", {"log_joint": rp.targets.Gaussian(np.zeros(4), np.eye(4))}, ValueError,
+     "map_estimate: init must have shape (..., 4), got (2, 3)"),
+    ("map_estimate", {"log_joint": rp.targets.Gaussian(np.zeros((3, 2, 3)), EYE)}, ValueError,
+     "map_estimate: init must hold the batch shape of log_joint, (3, 2), got (2, 3)"),
     ("maximize_elbo", {"batch_size": 3}, ValueError, "maximize_elbo: batch_size must be <= num_rows = 2, got 3"),
     ("maximize_elbo", {"encode": lambda rows: 3}, TypeError,
      "maximize_elbo: encode must return (q, pullback), got int"),

@@ -65,7 +65,8 @@ INTEGERS = [  # at least, and below
     ("random.fold_in", "data", 0, 2**64 - 1), ("set_num_threads", "n", 1, 1025), ("elbo", "num_samples", 1, None),
     ("inference.refine", "num_samples", 1, None), ("inference.refine", "steps", 0, None),
     ("fit_vi", "dim", 1, None), ("fit_vi", "num_samples", 1, None), ("fit_vi", "max_steps", 1, None),
-    ("maximize_elbo", "num_rows", 1, None), ("maximize_elbo", "batch_size", 1, None),
+    ("map_estimate", "max_steps", 0, None), ("maximize_elbo", "num_rows", 1, None),
+    ("maximize_elbo", "batch_size", 1, None),
     ("maximize_elbo", "step", 0, None), ("maximize_elbo", "num_samples", 1, None),
     ("nn.GaussianHead", "latent_dim", 1, None), ("VAE", "latent_dim", 1, None), ("VAE", "num_samples", 1, None),
     ("VAE", "batch_size", 1, None), ("VAE", "epochs", 1, None), ("VAE.log_likelihood", "num_samples", 1, None),
@@ -96,7 +97,8 @@ def test_what_is_no_such_integer_is_refused(name, argument, low, high):
 
 
 NUMBERS = [
-    ("fit_vi", "tol", ">= 0"), ("fit_vi", "lr", "> 0"), ("fit_vi", "init_scale", "> 0"), ("optim.Adam", "lr", ">= 0"),
+    ("map_estimate", "tol", ">= 0"), ("fit_vi", "tol", ">= 0"), ("fit_vi", "lr", "> 0"),
+    ("fit_vi", "init_scale", "> 0"), ("optim.Adam", "lr", ">= 0"),
     ("optim.Adam", "eps", ">= 0"), ("optim.Adam", "weight_decay", ">= 0"),
     ("maximize_elbo", "kl_weight", "> 0"), ("VAE", "kl_weight", "> 0"), ("VAE", "noise_scale", "> 0"),
     ("GaussianMixture", "tol", ">= 0"), ("GaussianMixture", "reg_covar", ">= 0"),
@@ -115,7 +117,7 @@ def test_what_is_no_such_number_is_refused(name, argument, limits):
     fails(ValueError, f"must be a finite number {limits}, got int", name, argument, 10**5000)
 
 
-FLAGS = ("packed", "grad", "resume", "check", "shuffle", "return_latent", "warm_start")
+FLAGS = ("packed", "grad", "resume", "check", "shuffle", "return_latent", "warm_start", "laplace")
 
 
 @pytest.mark.parametrize(("name", "argument"), calls_with(*FLAGS))

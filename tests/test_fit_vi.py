@@ -164,6 +164,25 @@ def test_every_estimator_finds_a_gaussian_posteriors_evidence(estimator, optimiz
     assert abs(fit.elbo - evidence) < 0.05 + 3 * fit.standard_error
 
 
+@pytest.mark.parametrize("draws", [1, 2, 4])
+def test_few_draws_a_step_are_slow_but_stable(draws):
+    fit = rp.fit_vi(eight_schools, 10, batch_shape=8, num_samples=draws, key=KEY)
+    assert np.median(EIGHT_SCHOOLS["full"] - elbo_of(fit.q, eight_schools, 40_000)) < 1.0 / draws
+
+
+def test_a_mode_and_laplace_are_a_start_from_which_a_far_posterior_is_reached_at_once():
+    precision, loc = np.diag([1e4, 1.0, 1e-4]), np.array([50.0, -1000, 3e4])
+
+    def log_joint(z):
+        return -0.5 * ((z - loc) ** 2 * np.diag(precision)).sum(-1), (loc - z) * np.diag(precision)
+
+    init = rp.map_estimate(log_joint, np.zeros(3), laplace=True).laplace
+    fit = rp.fit_vi(log_joint, 3, init=init, key=KEY)
+    assert fit.converged
+    assert fit.n_steps <= 43
+    assert divergence(fit.q, loc, precision) < 1e-9
+
+
 def test_a_pullback_will_do_for_a_gradient():
     def by_pullback(z):
         log_prob, grad = eight_schools(z)
@@ -214,7 +233,7 @@ def test_2000_logistic_regressions_are_each_what_they_are_alone():
         rp.elbo(q, logistic_target(x[:200], y[:200]), key=5, num_samples=2000, estimator="stl", grad=False).value
         for q in (rp.MultivariateNormal(together.q.loc[:200], scale_tril=together.q.scale_tril[:200]), exact.q)
     ]
-    assert (elbos[1] - elbos[0]).max() < 0.02
+    assert (elbos[1] - elbos[0]).max() < 0.03
     assert (elbos[1] - elbos[0]).mean() < 0.005
 
 

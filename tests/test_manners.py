@@ -166,6 +166,8 @@ def log_joint(z):
 calls = {
     "sum": lambda: rp.normal_tril_entropy.vjp(2 * np.eye(64), events),
     "refine": lambda: rp.inference.refine(q, target, steps=10**6, key=0),
+    "vi": lambda: [rp.fit_vi(target, 8, batch_shape=1000, dtype="float32", key=k) for k in range(10**6)],
+    "map": lambda: [rp.map_estimate(target, rows) for _ in range(10**6)],
     "elbo": lambda: [rp.elbo(q, log_joint, key=k, num_samples=100) for k in range(10**6)],
     "fit": lambda: rp.VAE(2, epochs=10**6).fit(rows),
 }
@@ -181,7 +183,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("what", ["sum", "refine", "elbo", "fit"])
+@pytest.mark.parametrize("what", ["sum", "refine", "vi", "map", "elbo", "fit"])
 def test_an_interrupt_is_heard_within_two_seconds(what, threads):
     assert float(run(INTERRUPTED, what, REPARAM_BACKEND="native", REPARAM_NUM_THREADS=str(threads))) < 2
 

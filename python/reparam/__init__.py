@@ -23,7 +23,7 @@ from .ops import __all__ as _op_names
 if TYPE_CHECKING:
     from . import inference, models, nn, optim, plot
     from .cli import show_config
-    from .inference import AmortizedPosterior, fit_amortized, fit_vi
+    from .inference import AmortizedPosterior, fit_amortized, fit_vi, map_estimate
     from .inference.maximize_elbo import maximize_elbo
     from .models import VAE, GaussianMixture, LinearGaussianModel, ProbabilisticPCA
 
@@ -39,6 +39,7 @@ _LAZY_NAMES = {
     "VAE": "models",
     "fit_amortized": "inference",
     "fit_vi": "inference",
+    "map_estimate": "inference",
     "maximize_elbo": "inference",
     "show_config": "cli",
 }
@@ -66,6 +67,7 @@ __all__ = [
     "fit_vi",
     "inference",
     "kl_divergence",
+    "map_estimate",
     "maximize_elbo",
     "models",
     "nn",

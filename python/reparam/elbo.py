@@ -192,10 +192,10 @@ def _combined(made: _Outputs, log_joint: Any, noise: Array) -> Array:
     q, given_shape = made.q, noise.shape[:-1] if isinstance(made.given, Normal) else noise.shape
     transform = getattr(ops, f"normal_{q._family}_transform_and_log_prob")
     value, log_q = transform(noise, q.loc, q._scale, **({"packed": True} if made.packed else {}))
-    log_prob, given = _evaluate(log_joint, value.reshape(given_shape), noise.shape[:-1])
+    log_prob, given = evaluate(log_joint, value.reshape(given_shape), noise.shape[:-1])
     weights = _softmax(log_prob - log_q) if made.estimator in IMPORTANCE else made.equal_weights()
     weighted = callable(given)
-    gradient = _gradient(given, weights, given_shape) if made.grad else np.zeros((), q.dtype)
+    gradient = gradient_of(given, weights, given_shape) if made.grad else np.zeros((), q.dtype)
     gradient = gradient.reshape(noise.shape) if gradient.ndim else np.broadcast_to(gradient, noise.shape)
     made.run(
         "combine", np.moveaxis(noise, 0, -2), np.moveaxis(log_prob, 0, -1), np.moveaxis(gradient, 0, -2), q._scale,
@@ -217,7 +217,7 @@ def _elbo_encoded(
     if draws > 1:
         noise = rp_random.event_normal(draws, draw.index, d, key=draw.key, dtype=q.dtype)
     value, log_q = q.transform_and_log_prob(noise, q.loc, q.vector)
-    log_prob, given = _evaluate(log_joint, value, shape)
+    log_prob, given = evaluate(log_joint, value, shape)
     log_weights = log_prob - log_q
     if estimator == "iwae":
         weights = _softmax(log_weights)
@@ -229,7 +229,7 @@ def _elbo_encoded(
         deviation = log_prob - mean
     gradient = None
     if grad:
-        weighted = _gradient(given, weights, value.shape)
+        weighted = gradient_of(given, weights, value.shape)
         weighted = weighted if callable(given) else weights[..., None] * weighted
         _, *cotangents = q.transform_and_log_prob.vjp(noise, q.loc, q.vector, weighted, -weights)
         gradient = SimpleNamespace(loc=cotangents[0], vector=cotangents[1])
@@ -258,25 +258,29 @@ def _softmax(log_weights: Array) -> Array:
     return result
 
 
-def _evaluate(log_joint: Any, value: Array, shape: tuple[int, ...]) -> tuple[Array, Any]:
-    """Log p(x, z) of this shape, and what stands for its gradient."""
+def evaluate(
+    log_joint: Any, value: Array, shape: tuple[int, ...], names: tuple[str, str] = ("elbo", "q")
+) -> tuple[Array, Any]:
+    """Log p(x, z) of this shape, and what stands for its gradient; ``names``: who asks, and whose the dtype is."""
     returned = log_joint(value)
     if not isinstance(returned, tuple) or len(returned) != 2:
         count = f" of {len(returned)}" if isinstance(returned, tuple) else ""
-        raise TypeError(f"elbo: log_joint must return (log_prob, gradient), got {type(returned).__name__}{count}")
-    return _returned("log_joint's log_prob", returned[0], shape, value.dtype), returned[1]
+        raise TypeError(f"{names[0]}: log_joint must return (log_prob, gradient), got {type(returned).__name__}{count}")
+    return _returned("log_joint's log_prob", returned[0], shape, value.dtype, names), returned[1]
 
 
-def _gradient(given: Any, weights: Array, shape: tuple[int, ...]) -> Array:
+def gradient_of(given: Any, weights: Array, shape: tuple[int, ...], names: tuple[str, str] = ("elbo", "q")) -> Array:
     """The gradient in z, times the weights where it comes by a pullback."""
     if callable(given):
-        return _returned("the pullback's result", given(np.array(weights)), shape, weights.dtype)
-    return _returned("log_joint's gradient", given, shape, weights.dtype, "an array or a function")
+        return _returned("the pullback's result", given(np.array(weights)), shape, weights.dtype, names)
+    return _returned("log_joint's gradient", given, shape, weights.dtype, names, "an array or a function")
 
 
-def _returned(name: str, value: Any, shape: tuple[int, ...], dtype: Any, wanted: str = "an array") -> Array:
-    array = as_float_array(f"elbo: {name}", value, wanted)
+def _returned(
+    name: str, value: Any, shape: tuple[int, ...], dtype: Any, names: tuple[str, str], wanted: str = "an array"
+) -> Array:
+    array = as_float_array(f"{names[0]}: {name}", value, wanted)
     if array.shape != shape:
-        raise ValueError(f"elbo: {name} must have shape {shape}, got {array.shape}")
-    same_dtype("elbo", (name, array.dtype), ("q", dtype))
+        raise ValueError(f"{names[0]}: {name} must have shape {shape}, got {array.shape}")
+    same_dtype(names[0], (name, array.dtype), (names[1], dtype))
     return array

@@ -33,8 +33,8 @@ def psis_khat(log_weights: Any) -> Any:
     -------
     array, shape (...)
         By problem. ``inf`` where fewer than five draws stand above the cutoff (S <= 20, or nearly all weight on few
-        draws), ``-inf`` where all weights are equal to rounding (q is the posterior), NaN where a log weight is NaN or
-        ``+inf``, or all are ``-inf``.
+        draws), ``-inf`` where all log weights are equal to half the digits (q is the posterior), NaN where a log weight
+        is NaN or ``+inf``, or all are ``-inf``.
 
     Raises
     ------
@@ -54,9 +54,9 @@ def psis_khat(log_weights: Any) -> Any:
     values = given.astype(np.float64).reshape(draws, math.prod(shape)).T
     most = values.max(axis=1)
     bad = ~np.isfinite(most)  # a NaN is the maximum
-    rounding = 1000 * np.finfo(given.dtype).eps * np.maximum(1, np.abs(most))
+    alike = np.sqrt(np.finfo(given.dtype).eps) * np.maximum(1, np.abs(most))
     with np.errstate(invalid="ignore"):
-        equal = most - values.min(axis=1) <= rounding
+        equal = most - values.min(axis=1) <= alike
         values = np.where(bad[:, None], 0, values - most[:, None])
     largest = min(math.ceil(min(draws / 5, 3 * math.sqrt(draws))), draws - 1)
     ordered = np.sort(values, axis=1)[:, draws - largest - 1 :]

@@ -17,7 +17,7 @@ from ..ops._estimators import ESTIMATORS
 from ..targets import Target
 from .ascent import Adam, Natural
 from .diagnostics import psis_khat
-from .maximize_elbo import EVALUATION, purpose_key
+from .maximize_elbo import EVALUATION, INIT, purpose_key
 from .refine import convert, own_fields
 from .run import FIRST_LOOK, Run, mean_bound, where
 
@@ -26,6 +26,8 @@ __all__ = ["VIResult", "fit_vi"]
 Array = NDArray[Any]
 OPTIMIZERS: dict[str, Any] = {"natural": Natural, "adam": Adam}
 RATES = {"natural": 0.5, "adam": 0.05}
+# Fewer draws than this take shorter natural steps: with one draw, eight schools are unstable at 0.5 and above 0.06.
+FULL_RATE_DRAWS = 16
 IMPORTANCE_RATE = 0.1  # over S: eight schools and the diabetes regression are unstable at 0.5/S, slower at 0.05/S
 EVALUATION_DRAWS, EVALUATION_GROUPS, CHUNK = 1000, 20, 125
 
@@ -45,9 +47,10 @@ class VIResult(NamedTuple):
     converged : array of bool, shape B
         Whether the problem stopped by its own rule; False where it ran out of steps or is not finite.
     n_steps : array of int, shape B
-        Steps taken.
+        Steps taken; of iwae and dreg those that maximize the bound.
     history : dict
-        ``elbo`` and ``standard_error`` of each step, shape (steps, *B); NaN after a problem has stopped.
+        ``elbo`` (or the bound) and ``standard_error`` of each of these steps, shape (steps, *B); NaN after a problem
+        has stopped.
     key : int
         The key that was used.
     """
@@ -107,12 +110,15 @@ def fit_vi(  # noqa: PLR0913
     num_samples : int
         Draws S of each step.
     lr : float, optional
-        First rate; 0.5 (natural; ``0.1 / num_samples`` for iwae and dreg) or 0.05 (adam) by default.
+        First rate. By default 0.05 (adam); 0.5 (natural), or S/32 with fewer than 16 draws, or 0.1/S to maximize the
+        bound of iwae and dreg.
     max_steps : int
     tol : float
         In nats. Zero goes on until nothing but rounding is left.
     init : MultivariateNormal or MultivariateNormalDiag, optional
         The first q, of batch shape B or one that broadcasts to it; ``N(0, init_scale^2 I)`` by default.
+        A start many standard deviations from the posterior takes as many steps: there the ``laplace`` of
+        :func:`reparam.map_estimate` is a better one.
     init_scale : float
     dtype : {"float64", "float32"}
     key : key
@@ -137,8 +143,7 @@ def fit_vi(  # noqa: PLR0913
     more than ``tol``; q is then the mean of loc and of the scale since the last look, which is several times nearer to
     the optimum than the last step's (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992). Windows in geometric
     progression suit steps of 1/t: each covers the same way. A step whose ELBO or gradient is not finite is not taken;
-    a problem with one since the last look does not stop but by running out of steps, or at once, as not converged, if
-    none of them was finite.
+    a window that has one stops nothing, and a window of nothing else ends the problem, not converged.
 
     Ranganath, Gerrish and Blei, arXiv 1401.0118 (black box VI); Khan and Lin, arXiv 1703.04265, and L. Tan, arXiv
     2109.00375 (natural gradients); Roeder et al., arXiv 1703.09194 (stl); Welandawe et al., arXiv 2203.15945
@@ -149,8 +154,9 @@ def fit_vi(  # noqa: PLR0913
     importance = as_choice("fit_vi: estimator", estimator, ESTIMATORS) in ("iwae", "dreg")
     draws = as_int("fit_vi: num_samples", num_samples, 1)
     first_rate = rate = RATES[optimizer]
-    if importance and optimizer == "natural":
-        rate = IMPORTANCE_RATE / draws
+    if optimizer == "natural":
+        first_rate *= min(1, draws / FULL_RATE_DRAWS)
+        rate = IMPORTANCE_RATE / draws if importance else first_rate
     if lr is not None:
         rate = as_float("fit_vi: lr", lr, 0, above=True)
         first_rate = first_rate if importance else rate
@@ -161,9 +167,10 @@ def fit_vi(  # noqa: PLR0913
     _check_density(log_joint, start)
     used, streams = rp_random.as_key(key, "fit_vi: key"), rp_random.draw_index(index, shape, "fit_vi: index")
     run = Run(log_joint, make(first_rate, full), start, streams, tol)
-    q = run.go(steps, used, draws, "stl" if importance else estimator)
     if not importance:
+        q = run.go(steps, used, draws, estimator)
         return _result(q, run, _evaluation(q, log_joint, used, streams, 1), 1, used)
+    q = run.go(steps, purpose_key(used, INIT, 0), draws, "stl")
     run = Run(log_joint, make(rate, full), q, streams, tol, settled=FIRST_LOOK)
     end = run.go(steps, used, draws, estimator)
     before, after = (_evaluation(each, log_joint, used, streams, draws) for each in (q, end))
