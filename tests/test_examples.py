@@ -59,7 +59,7 @@ def test_one_latent_is_nearer_to_the_truth_than_any_mixture(tmp_path):
     numbers = ran("curve", tmp_path)
     assert numbers["one_gaussian"] < numbers["best_mixture"] - 1 < numbers["vae"] - 1 < numbers["true"] - 1
     assert numbers["true"] - numbers["vae"] < 0.02
-    assert numbers["quadrature_error"] < 1e-3
+    assert numbers["quadrature_error"] < 1e-4
 
 
 def test_eight_schools_reach_both_optima(tmp_path):
