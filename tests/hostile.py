@@ -310,6 +310,16 @@ CALLS = {
     "plot.latent_map": (lambda: rp.plot.latent_map, {
         "value": ROWS, "labels": [0, 1, 2, 3], "dims": (0, 1), "ax": None,
     }),
+    "plot.elbo_trace": (lambda: rp.plot.elbo_trace, {
+        "elbo": [0, 1], "standard_error": None, "log_evidence": None, "label": None, "color": "r", "ax": None,
+    }),
+    "plot.gap_bars": (lambda: rp.plot.gap_bars, {"gaps": {"a": rp.models.Gaps(*np.zeros((5, 3)))}, "ax": None}),
+    "plot.mixture_components": (lambda: rp.plot.mixture_components, {
+        "model": gaussian_mixture(), "x": ROWS, "dims": (0, 1), "mass": 0.9, "ax": None,
+    }),
+    "plot.reconstructions": (lambda: rp.plot.reconstructions, {
+        "x": ROWS, "decoded": ROWS, "image_shape": (1, 3), "observed": None, "vmax": None, "ax": None,
+    }),
     "plot.digit_grid": (lambda: rp.plot.digit_grid, {"images": IMAGES, "gap": 1, "vmax": None, "ax": None}),
     "cholesky": (lambda: rp.cholesky, {"a": EYE, "check": True, "jitter": None, "out": None}),
     "cholesky.vjp": (lambda: rp.cholesky.vjp, {"scale_tril": EYE, "ct_scale_tril": EYE, "wrt": None, "out": None}),

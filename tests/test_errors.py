@@ -19,7 +19,8 @@ from hostile import CALLS, EYE, LOC, PASSES, ROWS, good_call, public_names, refu
 
 OF_MATPLOTLIB = [
     "elbo_curve.ax", "latent_map.ax", "digit_grid.ax", "posterior_ellipses.ax", "posterior_ellipses.color",
-    "posterior_ellipses.label",
+    "posterior_ellipses.label", "elbo_trace.ax", "elbo_trace.color", "elbo_trace.label", "gap_bars.ax",
+    "mixture_components.ax", "reconstructions.ax",
 ]  # fmt: skip
 UNCHECKED = {  # names and arguments of which nothing is refused, and why
     **dict.fromkeys([f"plot.{x}" for x in OF_MATPLOTLIB], "goes to matplotlib as it is"),
@@ -255,6 +256,11 @@ REFUSED = [
     ("plot.latent_map", {"dims": 3}, TypeError, "dims must be two different coordinates in 0..2, got 3"),
     ("plot.elbo_curve", {"history": 3}, TypeError,
      "history must be a mapping with the entries epoch and elbo, got 3"),
+    ("plot.elbo_trace", {"standard_error": [1.0]}, ValueError, "standard_error must have shape (2,), got (1,)"),
+    ("plot.gap_bars", {"gaps": {"a": 3}}, TypeError, "gaps['a'] must be what VAE.gaps returns, got 3"),
+    ("plot.mixture_components", {"model": rp.GaussianMixture()}, TypeError,
+     "model must be a fitted GaussianMixture, got GaussianMixture(n_components=1, not fitted)"),
+    ("plot.reconstructions", {"image_shape": (2, 2)}, ValueError, "x must have shape (n, 4), got (4, 3)"),
     ("plot.digit_grid", {"gap": 1.5}, TypeError, "gap must be an integer >= 0, got 1.5"),
     ("plot.digit_grid", {"gap": -1}, ValueError, "gap must be >= 0, got -1"),
 ]  # fmt: skip

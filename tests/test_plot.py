@@ -16,13 +16,25 @@ mpl.use("Agg")
 
 HISTORY = {"step": [12.0, 24.0, 36.0], "epoch": [0.0, 1.0, 2.0], "elbo": [-30.0, -20.0, -15.0]}
 IMAGES = np.arange(2 * 3 * 4 * 5, dtype=np.float64).reshape(2, 3, 4, 5)
+ROWS = np.arange(24.0).reshape(6, 4) ** 2 % 7
+GAPS = {"diag": rp.models.Gaps(*np.array([[0, 0], [-9, -7], [1, 3], [4, 8], [1, 1]])),
+        "full": rp.models.Gaps(*np.array([[0, 0], [-3, -1], [0, 1], [2, 1], [1, 1]]))}  # fmt: skip
 ONE_SIGMA = 1 - np.exp(-0.5)  # the mass of N(0, I) within distance 1 in the plane
+
+
+def mixture(covariance_type="full"):
+    return rp.GaussianMixture(2, covariance_type=covariance_type, reg_covar=0.1, max_iter=0, random_state=0).fit(ROWS)
+
 
 DRAWINGS = {
     "elbo_curve": lambda ax: rp.plot.elbo_curve(HISTORY, ax=ax),
     "posterior_ellipses": lambda ax: rp.plot.posterior_ellipses(np.zeros((3, 2)), np.ones((3, 2)), ax=ax),
     "latent_map": lambda ax: rp.plot.latent_map(np.eye(3), [0, 1, 0], ax=ax),
     "digit_grid": lambda ax: rp.plot.digit_grid(IMAGES, ax=ax),
+    "elbo_trace": lambda ax: rp.plot.elbo_trace([-3.0, -2.0, -1.5], [0.5, 0.3, 0.1], ax=ax),
+    "gap_bars": lambda ax: rp.plot.gap_bars(GAPS, ax=ax),
+    "mixture_components": lambda ax: rp.plot.mixture_components(mixture(), ROWS, ax=ax),
+    "reconstructions": lambda ax: rp.plot.reconstructions(ROWS, ROWS, image_shape=(2, 2), ax=ax),
 }
 
 
@@ -38,7 +50,7 @@ def ax():
 
 
 def drawn(ax):
-    return [*ax.lines, *ax.collections, *ax.images]
+    return [*ax.lines, *ax.collections, *ax.images, *ax.patches]
 
 
 # ---- axes
@@ -81,6 +93,13 @@ def test_the_style_is_one_that_matplotlib_takes(ax):
 def test_matplotlib_is_imported_at_the_first_call_only():
     code = "import sys, reparam as rp; rp.plot.elbo_curve; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("call", ["elbo_trace([1.0])", "digit_grid([[[[1.0]]]])"])
+def test_without_matplotlib_the_error_says_what_to_install(call):
+    code = f"import sys; sys.modules['matplotlib'] = None; import reparam as rp; rp.plot.{call}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "ImportError: figures need matplotlib: pip install matplotlib"
 
 
 # ---- ellipses
@@ -212,6 +231,62 @@ def test_the_first_epochs_do_not_flatten_the_others(ax):
     assert elbo[0] < ax.get_ylim()[0] < elbo[10] < elbo[-1] < ax.get_ylim()[1]
 
 
+def test_the_trace_has_a_band_of_one_standard_error_and_ends_where_the_problem_stopped(ax):
+    elbo, error = np.array([-9.0, -3.0, -2.0, np.nan]), np.array([2.0, 1.0, 0.5, np.nan])
+    rp.plot.elbo_trace(elbo, error, log_evidence=-1.0, label="full", ax=ax)
+    trace, level = ax.lines
+    np.testing.assert_array_equal(trace.get_data(), [[1, 2, 3, 4], elbo])
+    np.testing.assert_array_equal(level.get_ydata(), -1)
+    points = ax.collections[0].get_paths()[0].vertices
+    assert {(1, -11), (1, -7), (3, -2.5), (3, -1.5)} <= {tuple(point) for point in points}
+    assert points[:, 0].max() == 3
+    low, high = ax.get_ylim()
+    assert low < -11
+    assert high > -1
+    rp.plot.elbo_trace([-20.0], [np.nan], ax=ax)  # another one: the first stays in view
+    assert ax.get_ylim()[0] < -20 < -1 < ax.get_ylim()[1]
+
+
+def test_the_first_steps_do_not_flatten_the_others(ax):
+    elbo = -100 / np.arange(1.0, 201) ** 2
+    rp.plot.elbo_trace(np.append(elbo, [np.nan] * 1000), ax=ax)
+    assert elbo[0] < ax.get_ylim()[0] < elbo[10] < elbo[-1] < ax.get_ylim()[1]
+
+
+def test_a_bar_stacks_the_mean_gaps_of_its_model(ax):
+    rp.plot.gap_bars(GAPS, ax=ax)
+    bars = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert bars == [(0, 2), (0, 0.5), (2, 6), (0.5, 1.5)]  # approximation of each model, then amortization
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["diag", "full"]
+    assert [text.get_text() for text in ax.texts] == ["2 + 6", "0.5 + 1.5"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["approximation gap", "amortization gap"]
+    assert ax.get_xlim()[1] > 8
+
+
+# ---- mixtures
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_components_are_ellipses_of_their_marginals_over_their_rows(covariance_type, ax):
+    model, pair = mixture(covariance_type), [2, 0]
+    rp.plot.mixture_components(model, ROWS, dims=pair, mass=ONE_SIGMA, ax=ax)
+    dense = np.empty((2, 4, 4))
+    for k in range(2):
+        own = model.covariances_ if covariance_type == "tied" else model.covariances_[k]
+        dense[k] = own * np.eye(4) if np.ndim(own) < 2 else own
+        marginal = dense[k][np.ix_(pair, pair)]
+        np.testing.assert_allclose(squared_distance(outline(ax, k), model.means_[k, pair], marginal), 1, rtol=1e-9)
+        np.testing.assert_array_equal(ax.collections[k].get_offsets(), ROWS[model.predict(ROWS) == k][:, pair])
+        assert to_hex(ax.lines[k].get_color()) == to_hex(ax.collections[k].get_facecolor()[0])
+    assert [text.get_text() for text in ax.texts] == [f"{weight:.2f}" for weight in model.weights_]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x[2]", "x[0]")
+
+
+def test_a_component_without_rows_is_drawn_too(ax):
+    rp.plot.mixture_components(mixture(), ROWS[mixture().predict(ROWS) == 1], ax=ax)
+    assert (len(ax.lines), len(ax.collections)) == (2, 1)
+
+
 # ---- maps
 
 
@@ -284,6 +359,31 @@ def test_images_without_ink_are_drawn(value, ax):
     ax.figure.canvas.draw()
 
 
+def tiles(ax, rows, columns):
+    canvas = ax.images[0].get_array()
+    return [[canvas[4 * r : 4 * r + 2, 4 * c : 4 * c + 2].ravel() for c in range(columns)] for r in range(rows)]
+
+
+def test_reconstructions_stand_beside_their_data(rng, ax):
+    draws = rng.uniform(size=(3, 6, 4))
+    rp.plot.reconstructions(ROWS, draws, image_shape=(2, 2), ax=ax)
+    table = tiles(ax, 6, 4)
+    for r in range(6):
+        np.testing.assert_array_equal(table[r], [ROWS[r], *draws[:, r]])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["data", "reconstructions"]
+
+
+def test_completions_keep_what_was_seen_and_end_with_the_truth(rng, ax):
+    decoded, observed = rng.uniform(size=(6, 4)), np.tile([1, 0, 0, 1], (6, 1))
+    rp.plot.reconstructions(ROWS, decoded, image_shape=(2, 2), observed=observed, ax=ax)
+    table = tiles(ax, 6, 3)
+    for r in range(6):
+        np.testing.assert_array_equal(np.ma.filled(table[r][0], np.nan), np.where([1, 0, 0, 1], ROWS[r], np.nan))
+        np.testing.assert_array_equal(table[r][1], [ROWS[r, 0], decoded[r, 1], decoded[r, 2], ROWS[r, 3]])
+        np.testing.assert_array_equal(table[r][2], ROWS[r])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["seen", "completion", "truth"]
+
+
 # ---- refusals
 
 GOOD = np.zeros((3, 4))
@@ -319,6 +419,21 @@ REFUSED = [
     ("digit_grid", [np.zeros((3, 8, 8))], {}, ValueError, r"images must have shape \(rows, columns, height"),
     ("digit_grid", [np.zeros((0, 2, 8, 8))], {}, ValueError, "images is empty"),
     ("digit_grid", [IMAGES + np.inf], {}, ValueError, "images must be finite or NaN"),
+    ("elbo_trace", [[np.nan, np.nan]], {}, ValueError, "elbo must have a step that is not NaN, got none"),
+    ("elbo_trace", [[1.0, 2.0], [1.0]], {}, ValueError, r"standard_error must have shape \(2,\), got \(1,\)"),
+    ("elbo_trace", [[1.0]], {"log_evidence": np.inf}, ValueError, "log_evidence must be finite"),
+    ("gap_bars", [GAPS["full"]], {}, TypeError, "gaps must be a mapping from names to what VAE.gaps returns"),
+    ("gap_bars", [{}], {}, ValueError, "gaps must hold at least one model, got none"),
+    ("gap_bars", [{"a": 1.0}], {}, TypeError, r"gaps\['a'\] must be what VAE.gaps returns"),
+    ("gap_bars", [{"a": rp.models.Gaps(*np.full((5, 2), np.nan))}], {}, ValueError, "_gap must be finite"),
+    ("mixture_components", [rp.GaussianMixture(2), ROWS], {}, TypeError, "model must be a fitted GaussianMixture"),
+    ("mixture_components", [3, ROWS], {}, TypeError, "model must be a fitted GaussianMixture, got 3"),
+    ("mixture_components", [mixture(), ROWS[:, :3]], {}, ValueError, r"x must have shape \(n, 4\), got \(6, 3\)"),
+    ("mixture_components", [mixture(), ROWS], {"dims": (0, 4)}, ValueError, "dims must be two different coordinates"),
+    ("mixture_components", [mixture(), ROWS], {"mass": 1}, ValueError, r"mass must be .* in \(0, 1\), got 1"),
+    ("reconstructions", [ROWS, ROWS[:2]], {"image_shape": (2, 2)}, ValueError, r"decoded must have shape \(6, 4\) or"),
+    ("reconstructions", [ROWS, ROWS], {"image_shape": (2, 3)}, ValueError, r"x must have shape \(n, 6\), got"),
+    ("reconstructions", [ROWS, ROWS], {"image_shape": 4}, TypeError, "image_shape must be two positive integers"),
     ("digit_grid", [IMAGES], {"gap": -1}, ValueError, "gap must be >= 0, got -1"),
 ]  # fmt: skip
 

@@ -89,6 +89,7 @@ class GaussianMixture(MixtureUse, Stored):
     """
 
     lower_bound_: float
+    lower_bounds_: Array
     converged_: bool
     n_iter_: int
 
