@@ -197,7 +197,7 @@ class VAE(Training, Generation, Evidence):
         return self._refined(self._prepared(x, observed), kind, steps)
 
     def map_estimate(self, x: Any, *, observed: Any = None) -> Array:
-        """The most probable z of each row: the mode of ``p(z | x)``, and of ``p(x, z)``, that is uphill from q's mean.
+        """The most probable z of each row: the mode of ``p(x, z)`` that is uphill from q's mean.
 
         Parameters
         ----------
@@ -217,13 +217,11 @@ class VAE(Training, Generation, Evidence):
         """
         data = self._prepared(x, observed)
         start = self._encode(data)[0].distribution().loc
-        parts = [rows for rows, _ in chunks(len(start), ROWS_AT_ONCE)]
-        found = [map_rows(self._joint(data.rows(rows)), start[rows]) for rows in parts]
-        if failed := sum(int(np.count_nonzero(~result.converged)) for result in found):
-            warnings.warn(
-                f"VAE: map_estimate: {failed} of {len(start)} rows did not converge", RuntimeWarning, stacklevel=2
-            )
-        return np.concatenate([result.value for result in found])
+        found = [map_rows(self._joint(data.rows(k)), start[k]) for k, _ in chunks(len(start), ROWS_AT_ONCE)]
+        if failed := np.count_nonzero(~np.concatenate([each.converged for each in found])):
+            told = f"VAE: map_estimate: {failed} of {len(start)} rows did not converge"
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        return np.concatenate([each.value for each in found])
 
     def _refined(self, data: Prepared, kind: str, steps: int, num_samples: int = DRAWS) -> Any:
         """The posterior of :meth:`posterior`, by steps of so many draws."""
