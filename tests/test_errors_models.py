@@ -204,7 +204,7 @@ def test_a_pca_that_is_not_fitted_says_so(call):
 @pytest.mark.parametrize(("z", "error", "message"), [
     (np.zeros((1, 5, 2)), ValueError, "must have shape (S, 4, latent_dim), got (1, 5, 2) (latent_dim is 2)"),
     (np.zeros((4, 3)), ValueError, "must have shape (S, 4, latent_dim), got (4, 3) (latent_dim is 2)"),
-    (np.zeros((1, 4, 2), "f4"), TypeError, "must be float64 as the model is, got float32"),
+    (np.zeros((1, 4, 2), "f4"), TypeError, "must be float64 as the model is, got float32; say dtype='float64'"),
     ([[0.0, 0.0]], TypeError, "must be an array, got list"),
 ])  # fmt: skip
 def test_a_log_joint_refuses_what_is_not_its_z(z, error, message):
