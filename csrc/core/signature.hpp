@@ -27,6 +27,10 @@ struct OperandSpec {
   bool drawable = false;  // noise, which a Draw may stand for
 };
 
+REPARAM_HD constexpr bool is_matrix(OperandSpec spec) {
+  return spec.kind == Kind::tril || spec.kind == Kind::symmetric;
+}
+
 inline constexpr int kMaxOperands = 16;
 inline constexpr int kMaxSymbols = 3;
 

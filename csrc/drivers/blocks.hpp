@@ -15,11 +15,12 @@ REPARAM_HD int64_t row_of_triangle(int64_t j) {
   return row;
 }
 
-// Adds the blocks [first, end) of value j of kept event `kept` to what is carried, and writes the sum if that is all.
+// Adds the blocks [blocks.first, end) of value j of kept event `kept` to what is carried, and writes the sum if that is
+// all. A sum of no terms is zero.
 template <class T>
 REPARAM_HD void add_blocks(const Call& call, const PassSpec& pass, int kept_rank, const Blocks& blocks, int64_t kept,
-                           int64_t j, int64_t first, int64_t end, double* carried) {
-  const int64_t own_first = kept * blocks.count, own_end = own_first + blocks.count;
+                           int64_t j, int64_t end, double* carried) {
+  const int64_t first = blocks.first, own_first = kept * blocks.count, own_end = own_first + blocks.count;
   double sum = own_first < first ? carried[j] : 0;
   const T* partial = reinterpret_cast<const T*>(blocks.partial);
   for (int64_t b = own_first > first ? own_first : first; b < (own_end < end ? own_end : end); ++b)
@@ -31,26 +32,13 @@ REPARAM_HD void add_blocks(const Call& call, const PassSpec& pass, int kept_rank
   int operand = 0;
   while (blocks.offset[operand + 1] <= j) ++operand;
   const OperandSpec spec = pass.operand[operand];
-  int64_t at = 0, rest = kept, column = j - blocks.offset[operand], row = 0;
-  for (int k = kept_rank - 1; k >= 0; --k) {
-    at += rest % call.shape[k] * call.operand[operand].batch_stride[k];
-    rest /= call.shape[k];
-  }
+  const int64_t at = kept_offset(call, kept_rank, call.operand[operand], kept);
+  int64_t column = j - blocks.offset[operand], row = 0;
   if (is_matrix(spec)) row = row_of_triangle(column), column -= row * (row + 1) / 2;
   write_entry(spec, call.operand[operand], at, row, column, static_cast<T>(sum));
 }
 
-// The blocks of a part, without memory for them, and how many a round takes.
-inline Blocks blocks_of(const Part& part, const PassSpec& pass) {
-  Blocks blocks;
-  const Call& call = part.call;
-  blocks.terms = product(call.shape + part.kept_rank, call.rank - part.kept_rank);
-  blocks.count = (blocks.terms + kBlockTerms - 1) / kBlockTerms;
-  for (int i = 0; i < kMaxOperands; ++i)
-    blocks.offset[i + 1] = blocks.offset[i] + (call.operand[i].reduced ? values_of(pass.operand[i], call.extent) : 0);
-  blocks.values = blocks.offset[kMaxOperands];
-  return blocks;
-}
+// How many blocks a round takes.
 inline int64_t round_of(const Part& part, const Blocks& blocks, bool is_double) {
   const int64_t total = product(part.call.shape, part.kept_rank) * blocks.count;
   const int64_t bytes = blocks.values * (is_double ? 8 : 4), most = kRoundBytesOnGpu / (bytes + 1) + 1;

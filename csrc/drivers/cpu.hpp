@@ -10,9 +10,4 @@ static void run_kernel(const Call& call, int64_t begin, int64_t end, char* arena
   run_events<Op, T, kVjp, N>(call, call.attributes, begin, end, arena, partials);
 }
 
-template <class Op, class T, bool kVjp>
-static int64_t arena_bytes(const Call& call) {
-  return events_arena<Op, T, kVjp>(call);
-}
-
 }  // namespace reparam::REPARAM_ARCH

@@ -45,10 +45,9 @@ struct Pack {
     int64_t most = 0;
     const PassSpec pass = Pass::spec();
     for (int i = 0; i < kCount; ++i) {
-      const Kind kind = pass.operand[i].kind;
       const int64_t d = call.extent[pass.operand[i].symbol[0] < 0 ? 0 : pass.operand[i].symbol[0]];
       const int64_t values = d < 4 ? d * d : d;  // a row, or a matrix narrower than a block
-      if ((kind == Kind::tril || kind == Kind::symmetric) && values > most) most = values;
+      if (is_matrix(pass.operand[i]) && values > most) most = values;
     }
     return most;
   }
@@ -90,7 +89,7 @@ struct Pack {
     int64_t pitch = 0;  // one copy at a time
     for (int i = 0; i < kCount; ++i) {
       const OperandSpec operand = pass.operand[i];
-      if (operand.kind != Kind::tril && operand.kind != Kind::symmetric) continue;
+      if (!is_matrix(operand)) continue;
       const Route found = route<V, T>(call, call.operand[i], call.extent[operand.symbol[0]], pass.writes[i]);
       if (pack) pack->routes[i] = found;
       if (found.pitch > pitch) pitch = found.pitch;
@@ -388,7 +387,7 @@ REPARAM_HD void run_events(const Call& call, const double* given, int64_t begin,
 
 // Bytes that a range of events needs for itself.
 template <class Op, class T, bool kVjp>
-REPARAM_HD int64_t events_arena(const Call& call) {
+static int64_t arena_bytes(const Call& call) {
   const int64_t bytes = Pack<Op, T, kVjp, Dynamic, false>::lay_out(call, nullptr, nullptr);
   if constexpr (shares_factor<Op, T>()) {
     const int64_t shared = Pack<Op, T, kVjp, Dynamic, true>::lay_out(call, nullptr, nullptr);

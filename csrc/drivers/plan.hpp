@@ -42,8 +42,6 @@ inline int64_t values_of(OperandSpec spec, const int64_t* extent) {
   return spec.kind == Kind::scalar || spec.kind == Kind::vector ? n : n * (n + 1) / 2;
 }
 
-REPARAM_HD bool is_matrix(OperandSpec spec) { return spec.kind == Kind::tril || spec.kind == Kind::symmetric; }
-
 // Entry (row, column) of a sum to its place, of a vector (0, column): above the diagonal of a factor stands zero, of a
 // symmetric matrix the same value.
 template <class T>
@@ -96,13 +94,49 @@ inline std::vector<Part> parts_of(const Call& call, const PassSpec& pass) {
   return parts;
 }
 
-// The blocks of a reduction: `kept` events, for each the sums of `terms` events in blocks of 64.
+// The blocks of a reduction: for each kept event the sums of `terms` events in blocks of 64.
 struct Blocks {
   int64_t terms = 0, count = 0;           // terms and blocks of one kept event
-  int64_t first = 0;                      // number of the first block of a launch
   int64_t values = 0;                     // of one block
   int64_t offset[kMaxOperands + 1] = {};  // of each operand's values in a block
+  int64_t first = 0;                      // number of the first block whose sums `partial` holds
   char* partial = nullptr;
+
+  // Events [begin, end) of the call are the terms of a block.
+  REPARAM_HD int64_t begin(int64_t block) const { return block / count * terms + block % count * kBlockTerms; }
+  REPARAM_HD int64_t end(int64_t block) const {
+    const int64_t end = begin(block) + kBlockTerms, last = (block / count + 1) * terms;
+    return end < last ? end : last;
+  }
+  // Where the kernel puts the sums from a block on.
+  template <class T>
+  REPARAM_HD Partials sums(int64_t block) const {
+    Partials sums{{}, values * static_cast<int64_t>(sizeof(T))};
+    for (int i = 0; i < kMaxOperands; ++i)
+      sums.first[i] = partial + ((block - first) * values + offset[i]) * static_cast<int64_t>(sizeof(T));
+    return sums;
+  }
 };
+
+inline Blocks blocks_of(const Part& part, const PassSpec& pass) {
+  Blocks blocks;
+  const Call& call = part.call;
+  blocks.terms = product(call.shape + part.kept_rank, call.rank - part.kept_rank);
+  blocks.count = (blocks.terms + kBlockTerms - 1) / kBlockTerms;
+  for (int i = 0; i < kMaxOperands; ++i)
+    blocks.offset[i + 1] = blocks.offset[i] + (call.operand[i].reduced ? values_of(pass.operand[i], call.extent) : 0);
+  blocks.values = blocks.offset[kMaxOperands];
+  return blocks;
+}
+
+// Where an operand has its values of a kept event, in elements.
+REPARAM_HD int64_t kept_offset(const Call& call, int kept_rank, const OperandData& operand, int64_t event) {
+  int64_t at = 0;
+  for (int k = kept_rank - 1; k >= 0; --k) {
+    at += event % call.shape[k] * operand.batch_stride[k];
+    event /= call.shape[k];
+  }
+  return at;
+}
 
 }  // namespace reparam

@@ -173,70 +173,58 @@ void map_runs(const Plan& plan, const Call& call) {
   map_events(plan, rest);
 }
 
-// Sums the reduced outputs of `call` over its last dims, `terms` events for each of the `kept` leading ones.
+// Sums the reduced outputs of a part over its last dims.
 template <class T>
-void reduce_events(const Plan& plan, const Call& call, int kept_rank) {
-  const int operands = plan.pass.count;
-  const int64_t kept = product(call.shape, kept_rank);
-  const int64_t terms = product(call.shape + kept_rank, call.rank - kept_rank);
-  const int64_t blocks = (terms + kBlockTerms - 1) / kBlockTerms;
-  int64_t offset[kMaxOperands + 1] = {};
-  for (int i = 0; i < operands; ++i)
-    offset[i + 1] = offset[i] + (call.operand[i].reduced ? values_of(plan.pass.operand[i], call.extent) : 0);
-  const int64_t values = offset[operands], most = kRoundBytes / (values * static_cast<int64_t>(sizeof(T)) + 1);
+void reduce_events(const Plan& plan, const Part& part) {
+  const Call& call = part.call;
+  Blocks blocks = blocks_of(part, plan.pass);
+  const int64_t kept = product(call.shape, part.kept_rank), total = kept * blocks.count, values = blocks.values;
+  const int64_t most = kRoundBytes / (values * static_cast<int64_t>(sizeof(T)) + 1);
   const int64_t least = int64_t{4} * plan.threads, round = most < least ? least : most;
-  const int64_t total = kept * blocks;
   std::vector<T> partial(static_cast<size_t>((total < round ? total : round) * values));
   std::vector<double> sum(static_cast<size_t>(values));
+  blocks.partial = reinterpret_cast<char*>(partial.data());
 
   struct Context {
     const Plan& plan;
     const Call& call;
-    int64_t arena, first, count, group, blocks, terms, values;
-    const int64_t* offset;
-    T* partial;
-  } context{plan, call, plan.kernel.arena_bytes(call), 0, 0, 1, blocks, terms, values, offset, partial.data()};
+    const Blocks& blocks;
+    int64_t arena, count, group;  // blocks of this round, and of a chunk
+  } context{plan, call, blocks, plan.kernel.arena_bytes(call), 0, 1};
   const auto body = [](void* data, int64_t k) {
     const Context& c = *static_cast<Context*>(data);
     const FloatEnvironment environment;
     const Arena arena(c.arena);
-    const int64_t end = (k + 1) * c.group < c.count ? (k + 1) * c.group : c.count;
-    for (int64_t b = k * c.group, count; b < end; b += count) {  // blocks of one kept event
-      const int64_t block = c.first + b, inside = block % c.blocks, base = block / c.blocks * c.terms;
-      count = c.blocks - inside < end - b ? c.blocks - inside : end - b;
-      const int64_t stop = (inside + count) * kBlockTerms < c.terms ? (inside + count) * kBlockTerms : c.terms;
-      Partials partials{{}, c.values * static_cast<int64_t>(sizeof(T))};
-      for (int i = 0; i < c.plan.pass.count; ++i)
-        partials.first[i] = reinterpret_cast<char*>(c.partial + b * c.values + c.offset[i]);
-      c.plan.kernel.run(c.call, base + inside * kBlockTerms, base + stop, arena.data(), &partials);
+    const int64_t first = c.blocks.first, per_event = c.blocks.count;
+    const int64_t end = first + ((k + 1) * c.group < c.count ? (k + 1) * c.group : c.count);
+    for (int64_t block = first + k * c.group, next; block < end; block = next) {  // blocks of one kept event
+      next = (block / per_event + 1) * per_event < end ? (block / per_event + 1) * per_event : end;
+      const Partials sums = c.blocks.template sums<T>(block);
+      c.plan.kernel.run(c.call, c.blocks.begin(block), c.blocks.end(next - 1), arena.data(), &sums);
     }
   };
   const auto finish = [&](int64_t event) {
-    for (int i = 0; i < operands; ++i) {
+    for (int i = 0; i < plan.pass.count; ++i) {
       if (!call.operand[i].reduced) continue;
-      int64_t at = 0, rest = event;
-      for (int k = kept_rank - 1; k >= 0; --k) {
-        at += rest % call.shape[k] * call.operand[i].batch_stride[k];
-        rest /= call.shape[k];
-      }
-      write_event<T>(plan.pass.operand[i], call.operand[i], call.extent, at, sum.data() + offset[i]);
+      const int64_t at = kept_offset(call, part.kept_rank, call.operand[i], event);
+      write_event<T>(plan.pass.operand[i], call.operand[i], call.extent, at, sum.data() + blocks.offset[i]);
     }
     std::fill(sum.begin(), sum.end(), 0.0);
   };
-  if (terms == 0)
+  if (blocks.terms == 0)
     for (int64_t event = 0; event < kept; ++event) finish(event);
-  const int64_t block_terms = terms < kBlockTerms ? terms : kBlockTerms;
+  const int64_t block_terms = blocks.terms < kBlockTerms ? blocks.terms : kBlockTerms;
   const double block_nanoseconds = plan.event_nanoseconds * static_cast<double>(block_terms) + 100;
   const int threads = block_nanoseconds * static_cast<double>(total) < kSerialNanoseconds ? 1 : plan.threads;
   const double chunk_nanoseconds = threads == 1 ? kSerialChunkNanoseconds : kChunkNanoseconds;
   context.group = static_cast<int64_t>(chunk_nanoseconds / block_nanoseconds) + 1;
-  for (context.first = 0; context.first < total; context.first += context.count) {
-    context.count = total - context.first < round ? total - context.first : round;
+  for (; blocks.first < total; blocks.first += context.count) {
+    context.count = total - blocks.first < round ? total - blocks.first : round;
     parallel_for((context.count + context.group - 1) / context.group, threads, body, &context);
     for (int64_t b = 0; b < context.count; ++b) {
       for (int64_t j = 0; j < values; ++j)
         sum[static_cast<size_t>(j)] += static_cast<double>(partial[static_cast<size_t>(b * values + j)]);
-      if ((context.first + b + 1) % blocks == 0) finish((context.first + b) / blocks);
+      if ((blocks.first + b + 1) % blocks.count == 0) finish((blocks.first + b) / blocks.count);
     }
   }
 }
@@ -276,9 +264,9 @@ void run_on_cpu(const OpKernels& op, bool vjp, bool is_double, Call call, int th
         part.call.operand[i].large = pass.writes[i] && is_large(part.call, pass.operand[i], is_double);
       map_runs(plan, part.call);
     } else if (is_double) {
-      reduce_events<double>(plan, part.call, part.kept_rank);
+      reduce_events<double>(plan, part);
     } else {
-      reduce_events<float>(plan, part.call, part.kept_rank);
+      reduce_events<float>(plan, part);
     }
   }
 }

@@ -14,32 +14,22 @@ constexpr int64_t kScratchBytes = int64_t{256} << 20;
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) & ~int64_t{255}; }
 
+// What one round adds: blocks [blocks.first, end), which belong to the kept events [kept_first, kept_end).
 struct RoundTask {
   PassSpec pass;
   Blocks blocks;
   int kept_rank;
-  int64_t first, end;  // blocks of this round
+  int64_t end, kept_first, kept_end;
   double* carried;
 };
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add_round(const __grid_constant__ Call call, const __grid_constant__ RoundTask task) {
-  const int64_t first = task.first / task.blocks.count, last = (task.end - 1) / task.blocks.count;
-  const int64_t count = (last - first + 1) * task.blocks.values, threads = gridDim.x * int64_t{kThreads};
-  for (int64_t k = blockIdx.x * int64_t{kThreads} + threadIdx.x; k < count; k += threads)
-    add_blocks<T>(call, task.pass, task.kept_rank, task.blocks, first + k / task.blocks.values, k % task.blocks.values,
-                  task.first, task.end, task.carried);
-}
-
-// The sum of no terms.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    write_zeros(const __grid_constant__ Call call, const __grid_constant__ RoundTask task, int64_t kept) {
-  Blocks none = task.blocks;
-  const int64_t count = kept * none.values, threads = gridDim.x * int64_t{kThreads};
-  for (int64_t k = blockIdx.x * int64_t{kThreads} + threadIdx.x; k < count; k += threads)
-    add_blocks<T>(call, task.pass, task.kept_rank, none, k / none.values, k % none.values, 0, 0, nullptr);
+  const int64_t values = task.blocks.values, count = (task.kept_end - task.kept_first) * values;
+  for (int64_t k = blockIdx.x * int64_t{kThreads} + threadIdx.x; k < count; k += gridDim.x * int64_t{kThreads})
+    add_blocks<T>(call, task.pass, task.kept_rank, task.blocks, task.kept_first + k / values, k % values, task.end,
+                  task.carried);
 }
 
 unsigned grid_of(int64_t count) {
@@ -76,30 +66,27 @@ Call merged(Call call, const PassSpec& pass) {
 }
 
 template <class T>
-cudaError_t reduce(const CudaKernels& op, bool vjp, Launch& launch, CudaCall& call, char* scratch,
+cudaError_t add(const Call& call, const RoundTask& task, cudaStream_t stream) {
+  const int64_t count = (task.kept_end - task.kept_first) * task.blocks.values;
+  if (count) add_round<T><<<grid_of(count), kThreads, 0, stream>>>(call, task);
+  return cudaGetLastError();
+}
+
+template <class T>
+cudaError_t reduce(const CudaKernels& op, bool vjp, const Launch& launch, const CudaCall& work, char* scratch,
                    cudaStream_t stream) {
-  const PassSpec& pass = op.pass[vjp];
-  char* partial = scratch + launch.workspace.threads * launch.workspace.bytes;
-  auto* carried =
-      reinterpret_cast<double*>(partial + aligned(launch.round * launch.blocks.values * int64_t{sizeof(T)}));
-  RoundTask task{pass, launch.blocks, launch.part.kept_rank, 0, 0, carried};
-  const int64_t kept = product(launch.part.call.shape, launch.part.kept_rank);
-  if (launch.blocks.terms == 0) {
-    if (kept)
-      write_zeros<T><<<grid_of(kept * launch.blocks.values), kThreads, 0, stream>>>(launch.part.call, task, kept);
-    return cudaGetLastError();
-  }
-  for (int64_t first = 0; first < launch.count; first += launch.round) {
-    const int64_t end = std::min(first + launch.round, launch.count);
-    Blocks blocks = launch.blocks;
-    blocks.partial = partial;
-    blocks.first = first;
-    cudaError_t error = op.launch[vjp][sizeof(T) == 8](call, end - first, blocks, launch.workspace, stream);
-    if (error != cudaSuccess) return error;
-    task.blocks = blocks, task.first = first, task.end = end;
-    const int64_t events = (end - 1) / blocks.count - first / blocks.count + 1;
-    add_round<T><<<grid_of(events * blocks.values), kThreads, 0, stream>>>(launch.part.call, task);
-    error = cudaGetLastError();
+  const Call& call = launch.part.call;
+  RoundTask task{op.pass[vjp], launch.blocks, launch.part.kept_rank, 0, 0, product(call.shape, launch.part.kept_rank),
+                 nullptr};
+  if (launch.blocks.terms == 0) return add<T>(call, task, stream);
+  Blocks& blocks = task.blocks;
+  blocks.partial = scratch + launch.workspace.threads * launch.workspace.bytes;
+  task.carried = reinterpret_cast<double*>(blocks.partial + aligned(launch.round * blocks.values * int64_t{sizeof(T)}));
+  for (; blocks.first < launch.count; blocks.first = task.end) {
+    task.end = std::min(blocks.first + launch.round, launch.count);
+    task.kept_first = blocks.first / blocks.count, task.kept_end = (task.end - 1) / blocks.count + 1;
+    cudaError_t error = op.launch[vjp][sizeof(T) == 8](work, task.end - blocks.first, blocks, launch.workspace, stream);
+    if (error == cudaSuccess) error = add<T>(call, task, stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -74,20 +74,15 @@ void run_in_blocks(const OpKernels& op, Call call, int64_t round) {
     std::vector<double> partial(static_cast<size_t>(round * blocks.values)),
         carried(static_cast<size_t>(blocks.values));
     blocks.partial = reinterpret_cast<char*>(partial.data());
-    for (int64_t first = 0; first < total; first += round) {
-      const int64_t end = first + round < total ? first + round : total;
-      for (int64_t number = end - first - 1; number >= 0; --number) {
-        const int64_t block = first + number, base = block / blocks.count * blocks.terms;
-        const int64_t begin = block % blocks.count * kBlockTerms;
-        const int64_t stop = begin + kBlockTerms < blocks.terms ? begin + kBlockTerms : blocks.terms;
-        Partials partials;
-        for (int i = 0; i < kMaxOperands; ++i)
-          partials.first[i] = reinterpret_cast<char*>(partial.data() + number * blocks.values + blocks.offset[i]);
-        kernel.run(part.call, base + begin, base + stop, room, &partials);
+    for (; blocks.first < total; blocks.first += round) {
+      const int64_t end = blocks.first + round < total ? blocks.first + round : total;
+      for (int64_t block = end - 1; block >= blocks.first; --block) {
+        const Partials sums = blocks.sums<double>(block);
+        kernel.run(part.call, blocks.begin(block), blocks.end(block), room, &sums);
       }
-      for (int64_t kept = first / blocks.count; kept <= (end - 1) / blocks.count; ++kept)
+      for (int64_t kept = blocks.first / blocks.count; kept <= (end - 1) / blocks.count; ++kept)
         for (int64_t j = 0; j < blocks.values; ++j)
-          add_blocks<double>(part.call, pass, part.kept_rank, blocks, kept, j, first, end, carried.data());
+          add_blocks<double>(part.call, pass, part.kept_rank, blocks, kept, j, end, carried.data());
     }
   }
 }
