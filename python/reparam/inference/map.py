@@ -181,13 +181,14 @@ class _Search:
             self._restart(failed & ~stops)
             self.running = self.running & ~stops & ~self._finished()
 
-    def converged(self) -> Array:
+    def converged(self, distance: Array | None = None) -> Array:
         """Whether the gradient is zero to tol, in a unit that the density itself has shown.
 
         A gradient is small where the density is wide, too: the mode must be near in units of the standard deviations
         that the inverse Hessian gives, and that must have been measured.
         """
-        zero, known = (self.grad == 0).all(axis=-1), ~self.fresh & (self._distance() <= math.sqrt(self.tol))
+        distance = self._distance() if distance is None else distance
+        zero, known = (self.grad == 0).all(axis=-1), ~self.fresh & (distance <= math.sqrt(self.tol))
         small: Array = np.isfinite(self.log_prob) & (np.abs(self.grad).max(axis=-1) <= self.limit)
         return np.asarray(small & (zero | known))
 
@@ -197,7 +198,8 @@ class _Search:
         return result
 
     def _finished(self) -> Array:
-        return self.converged() & (self._distance() <= self.tol)
+        distance = self._distance()
+        return self.converged(distance) & (distance <= self.tol)
 
     def _line_search(self, direction: Array) -> tuple[Array, Array, Array, Array]:
         """The first of the steps 1, 1/2, 1/4, ... that will do, by problem, and where there is one."""
