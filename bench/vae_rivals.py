@@ -47,7 +47,8 @@ def our_step(x: np.ndarray, *weights: np.ndarray, count: int, full: bool) -> Cal
     """``partial_fit`` on one minibatch."""
     latent, hidden = weights[4].shape
     family = {"likelihood": "bernoulli"} if count == 1 else {"likelihood": "binomial", "total_count": count}
-    model = rp.VAE(latent, hidden=(hidden,), covariance_type="full" if full else "diag", lr=RATE, key=0, **family)
+    covariance = "full" if full else "diag"
+    model = rp.VAE(latent, hidden=(hidden,), covariance_type=covariance, lr=RATE, batch_size=len(x), key=0, **family)
     model._start(x)
     nets = [net.views[name] for net in (model._encoder, model._decoder) for name in LAYERS]
     for mine, given in zip(nets, weights, strict=True):

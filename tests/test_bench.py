@@ -24,6 +24,7 @@ from reparam._bench import (
     scaling,
     table,
     timing,
+    vae_rivals,
     work_elbo,
     work_noise,
     work_training,
@@ -417,6 +418,16 @@ def test_training_that_says_or_reaches_something_else_is_caught(full):
     for other in (slow, stuck):
         with pytest.raises(answers.AnswerError, match="the ELBO went from"):
             held_to_account(dataclasses.replace(row, contestants=(row.contestants[0], other)))
+
+
+@pytest.mark.parametrize("batch", [128, 512])
+def test_a_step_of_ours_is_one_step_however_many_the_rows(batch):
+    """More than a model's own batch, too: Adam moves no weight by more than its rate in a step."""
+    row = work_training.vae((64, 32, 4, batch, 16, 1.0), True, batch)
+    inputs = row.make(np.random.default_rng(0))
+    decoder = row.contestants[0].build(*inputs)()()[3:]
+    moved = [np.abs(after - before).max() for after, before in zip(decoder, inputs[5:], strict=True)]
+    assert 0 < max(moved) < 1.01 * vae_rivals.RATE
 
 
 def training_of(row, inputs, share):
