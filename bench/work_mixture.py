@@ -52,11 +52,11 @@ def parameters(model: Any) -> tuple[np.ndarray, ...]:
 
 def mixture(size: tuple[int, int, int, float | None], limit: int) -> Row:
     nominal, d, k, target = size
-    n = min(nominal, limit)
+    n = min(nominal, max(limit, 2 * d * k))  # fewer rows would leave a component without a mean to agree on
 
     def make(rng: np.random.Generator) -> Problem:
         means = 3 * rng.standard_normal((k, d))
-        x = means[rng.integers(k, size=n)] + rng.standard_normal((n, d))
+        x = means[np.arange(n) % k] + rng.standard_normal((n, d))
         return x, means + 0.3 * rng.standard_normal((k, d))
 
     features = (d + 1) * (d + 2) // 2
@@ -81,5 +81,5 @@ def mixture(size: tuple[int, int, int, float | None], limit: int) -> Row:
 
 
 def rows(limit: int = NO_LIMIT) -> list[Row]:
-    """The rows of this module, with at most ``limit`` rows of data each, but one a component."""
-    return [mixture(size, max(limit, size[2])) for size in SIZES]
+    """The rows of this module, with at most ``limit`` rows of data each, but enough for every component."""
+    return [mixture(size, limit) for size in SIZES]
