@@ -24,7 +24,7 @@ template <bool kVjp, class T>
 static void add_pass(CudaKernels& kernels) {
   constexpr bool is_double = sizeof(T) == 8;
   if constexpr (!kVjp || OpTraits<Op>::has_vjp()) {
-    kernels.arena_bytes[kVjp][is_double] = arena_bytes<Op, T, kVjp>;
+    kernels.thread_bytes[kVjp][is_double] = bytes_of_thread<Op, T, kVjp>;
     kernels.launch[kVjp][is_double] = launch<Op, T, kVjp>;
   }
 }

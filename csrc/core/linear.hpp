@@ -121,7 +121,7 @@ REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
 // sums[r][c] <- sums[r][c] - sum_{k < n} l(i + r, k) column[c][k]: a tile of R x C sums in registers, R + C loads for
 // R C multiply-adds, whose order is that of one sum alone.
 template <int R, int C, class V, class L>
-REPARAM_HD void subtract_products(V (&sums)[R][C], L l, int64_t i, int64_t n, const V* const (&column)[C]) {
+REPARAM_HD void subtract_products(V (&sums)[R][C], L l, int64_t i, int64_t n, const Ptr<const V> (&column)[C]) {
   typename L::Row rows[R];
   REPARAM_UNROLL
   for (int r = 0; r < R; ++r) rows[r] = l.row(i + r);

@@ -6,6 +6,33 @@
 
 namespace reparam::REPARAM_ARCH {
 
+// Where the values of an event lie: side by side in the lanes of a CPU. On a GPU the 32 threads of a warp have an event
+// each and their values alternate, value i of thread t at 33 i + t: threads that read one value each, of their own
+// events, and threads that read the values of one event side by side, both meet 32 different banks of shared memory.
+template <class V>
+struct Alternating {
+  V* first;
+  REPARAM_HD V& operator[](int64_t i) const { return first[static_cast<int>(i) * REPARAM_STRIDE]; }
+  REPARAM_HD V& operator*() const { return *first; }
+  REPARAM_HD Alternating operator+(int64_t n) const { return {first + static_cast<int>(n) * REPARAM_STRIDE}; }
+  template <class U>
+    requires requires(V* from, U*& to) { to = from; }
+  REPARAM_HD operator Alternating<U>() const {
+    return {first};
+  }
+  friend REPARAM_HD bool operator!=(Alternating a, Alternating<const V> b) { return a.first != b.first; }
+};
+template <class V, int kStride>
+struct PtrType {
+  using type = Alternating<V>;
+};
+template <class V>
+struct PtrType<V, 1> {
+  using type = V*;
+};
+template <class V>
+using Ptr = typename PtrType<V, REPARAM_STRIDE>::type;
+
 template <class V>
 struct Scalar {  // []
   V* value;
@@ -15,18 +42,18 @@ struct Scalar {  // []
 
 template <class V>
 struct Vec {  // [n]
-  V* first;
+  Ptr<V> first;
   bool wanted = true;  // as of a Scalar
   REPARAM_HD V& operator[](int64_t i) const { return first[i]; }
 };
 
 template <class V>
 struct Tril {  // [d, d] below and on the diagonal, row-major packed (the order of numpy.tril_indices)
-  using Row = V*;
-  V* first;
+  using Row = Ptr<V>;
+  Ptr<V> first;
   bool wanted = true;  // as of a Scalar
   REPARAM_HD V& operator()(int64_t i, int64_t j) const { return first[triangle(i) + j]; }
-  REPARAM_HD V* row(int64_t i) const { return first + triangle(i); }
+  REPARAM_HD Row row(int64_t i) const { return first + triangle(i); }
 };
 
 // One lower factor for all lanes, spread over them as it is read: a W-th of the memory (d = 64 on 16 lanes: 8 KB for

@@ -1,39 +1,51 @@
 // SPDX-License-Identifier: MIT
-// The kernels of an op on a GPU: each thread runs events, or blocks of a reduction, through the loops of the scalar
-// arch.
+// The kernels of an op on a GPU.
 #pragma once
 #include "cuda.hpp"
-#include "events.hpp"
-#include "pack_once.hpp"
+#include "warp.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr int kThreads = 128;  // of a block
+// Blocks that an SM must have room for, by their registers: the ELBOs, which read rows, take all there are and spill
+// with less.
+template <class Op, bool kVjp>
+consteval int blocks_of_sm() {
+  const PassSpec pass = OpTraits<Op>::pass(kVjp);
+  for (int i = 0; i < pass.count; ++i)
+    if (pass.operand[i].kind == Kind::rows) return 2;
+  return 3;
+}
 
 // Events [0, count), or blocks [0, count) of a reduction: one kernel, so that the body stands in the binary once.
 template <class Op, class T, bool kVjp>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kMostWarps* kWarp, blocks_of_sm<Op, kVjp>())
     run_op(const __grid_constant__ CudaCall work, int64_t count, const __grid_constant__ Blocks blocks,
            const __grid_constant__ Workspace workspace) {
-  const int64_t thread = blockIdx.x * int64_t{kThreads} + threadIdx.x;
-  if (thread >= workspace.threads) return;
-  for (int64_t number = thread; number < count; number += workspace.threads) {
-    int64_t begin = number, end = number + 1;
-    Partials partials;
-    if (blocks.partial) {
-      const int64_t block = blocks.first + number;
-      begin = blocks.begin(block), end = blocks.end(block), partials = blocks.sums<T>(block);
-    }
-    run_events<Op, T, kVjp, Dynamic>(work.call, work.attributes, begin, end, workspace.data + thread * workspace.bytes,
-                                     blocks.partial ? &partials : nullptr);
-  }
+  extern __shared__ __align__(16) char shared[];
+  const int warp_of_block = static_cast<int>(threadIdx.x / kWarp);
+  const int64_t warp = blockIdx.x * int64_t{blockDim.x / kWarp} + warp_of_block;
+  if (warp >= workspace.warps) return;
+  char* const arena =
+      workspace.data ? workspace.data + warp * workspace.bytes : shared + warp_of_block * workspace.bytes;
+  run_warp<Op, T, kVjp, Dynamic>(work.call, work.attributes, count, blocks, warp, workspace.warps, arena);
 }
 
 template <class Op, class T, bool kVjp>
-static cudaError_t launch(const CudaCall& call, int64_t count, const Blocks& blocks, Workspace workspace,
+static cudaError_t launch(CudaCall call, int64_t count, const Blocks& blocks, const Workspace& workspace,
                           cudaStream_t stream) {
-  const auto grid = static_cast<unsigned>((workspace.threads + kThreads - 1) / kThreads);
-  run_op<Op, T, kVjp><<<grid, kThreads, 0, stream>>>(call, count, blocks, workspace);
+  const int64_t per_block = workspace.warps_per_block, shared = workspace.data ? 0 : per_block * workspace.bytes;
+  const auto kernel = run_op<Op, T, kVjp>;
+  const Attributes<Op> attributes(call.attributes);
+  if (attributes.value != call.attributes)
+    for (int k = 0; k < kMostAttributes; ++k) call.attributes[k] = attributes.value[k];
+  if (shared > kSharedWithoutAsking) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (error != cudaSuccess) return error;
+  }
+  const auto grid = static_cast<unsigned>((workspace.warps + per_block - 1) / per_block);
+  kernel<<<grid, static_cast<unsigned>(per_block * kWarp), static_cast<size_t>(shared), stream>>>(call, count, blocks,
+                                                                                                  workspace);
   return cudaGetLastError();
 }
 

@@ -15,10 +15,15 @@ struct CudaCall {
   double attributes[kMostAttributes] = {};
 };
 
-// Scratch of a launch: `bytes` for each of `threads` threads.
+inline constexpr int kMostWarps = 4;                        // of a block
+inline constexpr int64_t kSharedWithoutAsking = 48 * 1024;  // bytes of shared memory of a block
+
+// The warps of a launch, and `bytes` of scratch for each of them: in the device's memory, in shared memory where `data`
+// is null.
 struct Workspace {
   char* data = nullptr;
-  int64_t bytes = 0, threads = 0;
+  int64_t bytes = 0, warps = 0;
+  int warps_per_block = kMostWarps;
 };
 
 struct CudaKernels {
@@ -28,9 +33,9 @@ struct CudaKernels {
   int attribute_count;
   bool has_vjp, vjp_from_outputs;
   PassSpec pass[2];
-  int64_t (*arena_bytes[2][2])(const Call& call);  // [forward, reverse][float32, float64]
+  int64_t (*thread_bytes[2][2])(const Call& call);  // of scratch; [forward, reverse][float32, float64]
   // Events [0, count), or where `blocks.partial` stands the blocks [0, count) of a reduction.
-  cudaError_t (*launch[2][2])(const CudaCall& call, int64_t count, const Blocks& blocks, Workspace workspace,
+  cudaError_t (*launch[2][2])(CudaCall call, int64_t count, const Blocks& blocks, const Workspace& workspace,
                               cudaStream_t stream);
 };
 

@@ -198,10 +198,10 @@ struct Elementwise {
     for (int64_t event = first; event < end;) {
       int64_t length = end - event, offset[kCount] = {}, rest = event;
       for (int k = last; k >= 0; --k) {
-        const int64_t index = rest % call.shape[k];
+        const int64_t outer = k ? rest / call.shape[k] : 0, index = rest - outer * call.shape[k];
         if (k == last && call.shape[k] - index < length) length = call.shape[k] - index;
         for (int i = 0; i < kCount; ++i) offset[i] += index * call.operand[i].batch_stride[k];
-        rest /= call.shape[k];
+        rest = outer;
       }
       for (int i = 0; i < kCount; ++i) {
         const OperandData& operand = call.operand[i];

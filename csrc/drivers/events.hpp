@@ -2,6 +2,7 @@
 // Runs a body over a range of events: packs W events, calls the body once, unpacks. Knows loops and layouts, no
 // formula. The tail is padded with copies of the last event, so there is no second code path.
 #pragma once
+#include "body.hpp"
 #include "position.hpp"
 #include "shared.hpp"
 #include "stage.hpp"
@@ -9,8 +10,9 @@
 namespace reparam::REPARAM_ARCH {
 
 template <class Op, class T, bool kVjp, class N, bool kShared>
-struct Pack {
+struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::type, kVjp, N> {
   using V = typename NativeLanes<T>::type;
+  using Base = Body<Pack, Op, V, kVjp, N>;
   using Pass = PassOf<Op, kVjp>;
   static constexpr int W = LaneTraits<V>::width;
   static constexpr int kCount = Pass::count();
@@ -37,10 +39,6 @@ struct Pack {
   int64_t term;       // number of this pack's first event in its block
   int64_t remaining;  // events of the block, those of this pack included
 
-  static REPARAM_HD int64_t scratch_values(const Call& call) {
-    if constexpr (requires { Op::scratch_values(call.extent); }) return Op::scratch_values(call.extent);
-    else return 0;
-  }
   static REPARAM_HD int64_t dense_values(const Call& call) {
     int64_t most = 0;
     const PassSpec pass = Pass::spec();
@@ -85,7 +83,7 @@ struct Pack {
     if (pack) pack->dense = reinterpret_cast<V*>(arena + bytes);
     bytes += aligned(dense_values(call) * static_cast<int64_t>(sizeof(V)));
     if (pack) pack->scratch = reinterpret_cast<V*>(arena + bytes);
-    bytes += aligned(scratch_values(call) * static_cast<int64_t>(sizeof(V)));
+    bytes += aligned(Base::scratch_values(call) * static_cast<int64_t>(sizeof(V)));
     int64_t pitch = 0;  // one copy at a time
     for (int i = 0; i < kCount; ++i) {
       const OperandSpec operand = pass.operand[i];
@@ -267,44 +265,9 @@ struct Pack {
       return outer_block().pack(term, call.operand[I].data != nullptr);
     } else if constexpr (spec.kind == Kind::rows) {
       return Rows<V, RowSource<V, spec.drawable>>{&rows_source<I>()};
-    } else if constexpr (writes) {
-      auto* p = reinterpret_cast<Value<I>*>(buffer[I]);
-      const bool wanted = call.operand[I].data != nullptr;
-      if constexpr (spec.kind == Kind::scalar) return Scalar<Value<I>>{p, wanted};
-      else if constexpr (spec.kind == Kind::vector) return Vec<Value<I>>{p, wanted};
-      else return Tril<Value<I>>{p, wanted};
     } else {
-      auto* p = reinterpret_cast<const Value<I>*>(buffer[I]);
-      if constexpr (spec.kind == Kind::scalar) return Scalar<const Value<I>>{p};
-      else if constexpr (spec.kind == Kind::vector) return Vec<const Value<I>>{p};
-      else return Tril<const Value<I>>{p};
+      return view_of<spec, writes, Value<I>>(reinterpret_cast<Value<I>*>(buffer[I]), call.operand[I].data != nullptr);
     }
-  }
-
-  template <bool kReverse, int... S, class... Rest>
-  REPARAM_HD void call_body(Indices<S...>, Rest... rest) {
-    if constexpr (kReverse) Op::template vjp<V>(N(call.extent[S])..., rest...);
-    else Op::template forward<V>(N(call.extent[S])..., rest...);
-  }
-
-  // The body's arguments: extents, then attributes and scratch where the op has them, then the operands.
-  template <bool kReverse, int... I>
-  REPARAM_HD void run_body(Indices<I...>) {
-    constexpr indices<Pass::spec().symbols> extents;
-    constexpr bool has_attributes = requires { Op::attributes; };
-    constexpr bool has_scratch = requires { Op::scratch_values(call.extent); };
-    if constexpr (has_attributes && has_scratch)
-      call_body<kReverse>(extents, attributes, Vec<V>{scratch}, view<I>()...);
-    else if constexpr (has_attributes) call_body<kReverse>(extents, attributes, view<I>()...);
-    else if constexpr (has_scratch) call_body<kReverse>(extents, Vec<V>{scratch}, view<I>()...);
-    else call_body<kReverse>(extents, view<I>()...);
-  }
-
-  REPARAM_HD void compute(bool wants_values) {
-    using Plan = BodyOperands<Op, kVjp>;
-    if constexpr (Plan::separate_values)
-      if (wants_values) run_body<false>(typename Plan::Forward{});
-    run_body<kVjp>(typename Plan::Own{});
   }
 
   template <int I>
@@ -343,7 +306,7 @@ struct Pack {
         term = event - first, remaining = stop - event;
         position.place(call, remaining);
         (load<I>(), ...);
-        compute(wants_values);
+        this->compute(wants_values);
         (put<I>(reduce), ...);
       }
       if (reduce) (join<I>(*partials, block, stop - first), ...);
@@ -355,7 +318,7 @@ struct Pack {
 template <class Op, class T, bool kVjp, class N, bool kShared>
 REPARAM_HD auto make_pack(const Call& call, const Attributes<Op>& attributes, char* arena) {
   using P = Pack<Op, T, kVjp, N, kShared>;
-  P pack{call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, nullptr, {}, {}, {}, 0, 0};
+  P pack{{}, call, attributes.value, {}, {}, {}, {}, nullptr, nullptr, nullptr, {}, {}, {}, 0, 0};
   P::lay_out(call, &pack, arena);
   return pack;
 }

@@ -43,6 +43,8 @@ struct LaneItem<V, Item::u8> {
   using type = LanesWith<V, uint64_t>;
 };
 
+inline constexpr int64_t kNotLoaded = INT64_MIN;  // no offset; -1 is one, of a view that runs backwards
+
 REPARAM_HD constexpr int64_t packed_values(OperandSpec spec, const int64_t* extent) {
   switch (spec.kind) {
     case Kind::scalar: return spec.drawable ? row_buffer_values(1) : 1;

@@ -179,6 +179,7 @@ REPARAM_HD void store_run_loop(T* data, const int64_t* at, const V* from, int64_
   for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, from[j]);
 }
 
+#if REPARAM_STRIDE == 1
 // The loops for the lanes of this arch are functions, compiled once (arch/pack.cpp): a call for each operand and pack
 // is not seen in the time, and in every kernel object they were half of the build and four fifths of the code. So is
 // the drawing of a row of noise.
@@ -194,6 +195,7 @@ REPARAM_ONCE const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uin
                                         FloatLanes* buffer);
 REPARAM_ONCE const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row,
                                          int64_t n, DoubleLanes* buffer);
+#endif
 template <class W>  // raw words, of one op
 REPARAM_HD void store_run(uint32_t* data, const int64_t* at, const W* from, int64_t n, int64_t stride) {
   store_run_loop(data, at, from, n, stride);
@@ -318,6 +320,7 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> f
   if (whole) store_run(data, at, dense, d * d, 1);
 }
 
+#if REPARAM_STRIDE == 1
 REPARAM_ONCE void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at,
                              bool same_event, bool crowded, int64_t d, const int64_t* stride);
 REPARAM_ONCE void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at,
@@ -326,5 +329,6 @@ REPARAM_ONCE void store_lower(float* data, const int64_t* at, FloatLanes* dense,
                               int64_t d, const int64_t* stride, bool symmetric);
 REPARAM_ONCE void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, bool crowded,
                               int64_t d, const int64_t* stride, bool symmetric);
+#endif
 
 }  // namespace reparam::REPARAM_ARCH

@@ -37,11 +37,11 @@ REPARAM_ONCE void store_lower(double* data, const int64_t* at, DoubleLanes* dens
 }
 REPARAM_ONCE const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
                                         FloatLanes* buffer) {
-  return draw_row_loop(key, stream, row, n, buffer);
+  return draw_row_loop<FloatLanes>(key, stream, row, n, buffer);
 }
 REPARAM_ONCE const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row,
                                          int64_t n, DoubleLanes* buffer) {
-  return draw_row_loop(key, stream, row, n, buffer);
+  return draw_row_loop<DoubleLanes>(key, stream, row, n, buffer);
 }
 
 }  // namespace reparam::REPARAM_ARCH

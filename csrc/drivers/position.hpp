@@ -6,8 +6,6 @@
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr int64_t kNotLoaded = INT64_MIN;  // no offset; -1 is one, of a view that runs backwards
-
 // Event `lane` of operand `i` begins at `at[i][lane]`.
 template <int kCount, int W>
 struct Position {

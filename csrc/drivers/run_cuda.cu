@@ -8,8 +8,9 @@
 namespace reparam {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int64_t kMostThreads = int64_t{1} << 17;  // as many as a large GPU runs at once
+constexpr int kThreads = 128;                              // of a block that adds
+constexpr int kWarp = 32, kStride = 33, kSumsOfBlock = 8;  // as core/warp.hpp, core/view.hpp and drivers/shared.hpp say
+constexpr int64_t kMostWarpsInAll = int64_t{1} << 14;      // more than a large GPU runs at once
 constexpr int64_t kScratchBytes = int64_t{256} << 20;
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) & ~int64_t{255}; }
@@ -33,7 +34,27 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 unsigned grid_of(int64_t count) {
-  return static_cast<unsigned>((std::min(count, kMostThreads) + kThreads - 1) / kThreads);
+  return static_cast<unsigned>((std::min(count, kMostWarpsInAll * kWarp) + kThreads - 1) / kThreads);
+}
+
+int64_t ask(cudaDeviceAttr attribute) {  // 0 without a device
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, attribute, device) != cudaSuccess) {
+    cudaGetLastError();  // it is the launch that reports it
+    return 0;
+  }
+  return value;
+}
+
+// How many warps make a block: as many as leave the fewest of an SM's idle, of which a block takes 1 KB for itself.
+int warps_of_block(int64_t warp_bytes, int64_t block_limit, int64_t sm_limit) {
+  int best = 1;
+  int64_t most = 0;
+  for (int warps = 1; warps <= kMostWarps; warps *= 2) {
+    const int64_t bytes = warps * warp_bytes, running = bytes ? sm_limit / (bytes + 1024) * warps : warps;
+    if (bytes <= block_limit && running >= most) best = warps, most = running;
+  }
+  return best;
 }
 
 // One part of a call, and how its scratch is cut up.
@@ -42,21 +63,32 @@ struct Launch {
   Blocks blocks;
   Workspace workspace;
   int64_t count = 0, round = 0;  // events, or blocks in all and in a round
-  int64_t scratch = 0;
+  int64_t scratch = 0;           // of the warps, in the device's memory
+  int64_t partial = 0, carried = 0;
+  int64_t bytes() const { return scratch + partial + carried; }
 
   Launch(const CudaKernels& op, bool vjp, bool is_double, const Part& planned) : part(planned) {
     const Call& call = part.call;
-    workspace.bytes = aligned(op.arena_bytes[vjp][is_double](call));
     count = round = product(call.shape, call.rank);
+    int64_t of_warp = kWarp;  // events, or blocks, that a warp takes at once
     if (part.kept_rank >= 0) {
       blocks = blocks_of(part, op.pass[vjp]);
       count = product(call.shape, part.kept_rank) * blocks.count;
       round = round_of(part, blocks, is_double);
+      of_warp = kWarp / kSumsOfBlock;
+      partial = aligned(round * blocks.values * (is_double ? 8 : 4)), carried = aligned(8 * blocks.values);
     }
-    workspace.threads = std::min(round, std::clamp<int64_t>(kScratchBytes / (workspace.bytes + 1), 32, kMostThreads));
-    scratch = workspace.threads * workspace.bytes;
-    if (part.kept_rank >= 0)
-      scratch += aligned(round * blocks.values * (is_double ? 8 : 4)) + aligned(8 * blocks.values);
+    workspace.bytes = kStride * op.thread_bytes[vjp][is_double](call);
+    workspace.warps = std::min((round + of_warp - 1) / of_warp, kMostWarpsInAll);
+    const int64_t block_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    if (workspace.bytes <= block_limit) {
+      workspace.warps_per_block =
+          warps_of_block(workspace.bytes, block_limit, ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+    } else {
+      workspace.bytes = aligned(workspace.bytes);
+      workspace.warps = std::min(workspace.warps, std::max<int64_t>(kScratchBytes / workspace.bytes, 1));
+      scratch = workspace.warps * workspace.bytes;
+    }
   }
 };
 
@@ -80,8 +112,8 @@ cudaError_t reduce(const CudaKernels& op, bool vjp, const Launch& launch, const 
                  nullptr};
   if (launch.blocks.terms == 0) return add<T>(call, task, stream);
   Blocks& blocks = task.blocks;
-  blocks.partial = scratch + launch.workspace.threads * launch.workspace.bytes;
-  task.carried = reinterpret_cast<double*>(blocks.partial + aligned(launch.round * blocks.values * int64_t{sizeof(T)}));
+  blocks.partial = scratch + launch.scratch;
+  task.carried = reinterpret_cast<double*>(blocks.partial + launch.partial);
   for (; blocks.first < launch.count; blocks.first = task.end) {
     task.end = std::min(blocks.first + launch.round, launch.count);
     task.kept_first = blocks.first / blocks.count, task.kept_end = (task.end - 1) / blocks.count + 1;
@@ -97,7 +129,7 @@ cudaError_t reduce(const CudaKernels& op, bool vjp, const Launch& launch, const 
 int64_t scratch_on_gpu(const CudaKernels& op, bool vjp, bool is_double, const Call& call) {
   int64_t most = 0;
   for (const Part& part : parts_of(merged(call, op.pass[vjp]), op.pass[vjp]))
-    most = std::max(most, Launch(op, vjp, is_double, part).scratch);
+    most = std::max(most, Launch(op, vjp, is_double, part).bytes());
   return most;
 }
 
@@ -105,7 +137,7 @@ cudaError_t run_on_gpu(const CudaKernels& op, bool vjp, bool is_double, const Ca
                        cudaStream_t stream) {
   for (const Part& part : parts_of(merged(call, op.pass[vjp]), op.pass[vjp])) {
     Launch launch(op, vjp, is_double, part);
-    launch.workspace.data = scratch;
+    launch.workspace.data = launch.scratch ? scratch : nullptr;
     CudaCall work{part.call, {}};
     std::copy_n(call.attributes, op.attribute_count, work.attributes);
     work.call.attributes = nullptr;

@@ -39,7 +39,7 @@ struct cholesky_ex {
   // Takes off a tile of sums for rows i.. and columns j.. what the columns before j give.
   template <int R, int C, class V>
   REPARAM_HD static void subtract_earlier(V (&sum)[R][C], Tril<V> l, int64_t i, int64_t j) {
-    const V* column[C];
+    Ptr<const V> column[C];
     REPARAM_UNROLL
     for (int c = 0; c < C; ++c) column[c] = l.row(j + c);
     subtract_products<R, C>(sum, Tril<const V>{l.first}, i, j, column);
@@ -96,8 +96,11 @@ struct cholesky_ex {
   // What column j below row j owes to the columns before it, for rows i..i+R.
   template <int R, class V>
   REPARAM_HD static void sweep_rows(Tril<const V> l, Tril<V> l_bar, int64_t i, int64_t j) {
-    const V *r = l.row(j), *b[R];
-    V *r_bar = l_bar.row(j), *b_bar[R], minus[R];
+    const Ptr<const V> r = l.row(j);
+    const Ptr<V> r_bar = l_bar.row(j);
+    Ptr<const V> b[R];
+    Ptr<V> b_bar[R];
+    V minus[R];
     REPARAM_UNROLL
     for (int m = 0; m < R; ++m) b[m] = l.row(i + m), b_bar[m] = l_bar.row(i + m), minus[m] = -b_bar[m][j];
     for (int64_t k = 0; k < j; ++k) {
@@ -119,8 +122,10 @@ struct cholesky_ex {
     if (ct_a.first != ct_scale_tril.first)
       for (int64_t k = 0; k < triangle(d); ++k) ct_a.first[k] = ct_scale_tril.first[k];
     for (int64_t j = d - 1; j >= 0; --j) {
-      const V *r = scale_tril.row(j), inverse = constant<V>(1) / scale_tril(j, j);
-      V *r_bar = ct_a.row(j), pivot_bar = ct_a(j, j);
+      const Ptr<const V> r = scale_tril.row(j);
+      const Ptr<V> r_bar = ct_a.row(j);
+      const V inverse = constant<V>(1) / scale_tril(j, j);
+      V pivot_bar = ct_a(j, j);
       for (int64_t i = j + 1; i < d; ++i) {
         V& c_bar = ct_a(i, j);
         c_bar = c_bar * inverse;

@@ -17,9 +17,10 @@ struct TrilFamily {
   static REPARAM_HD int64_t diagonal(int64_t i) { return triangle(i) + i; }
 
   template <int M, int R>
-  REPARAM_HD static void multiply_rows(int64_t d, Input scale, int64_t i, const V* noise, V* z) {  // M rows of L
+  REPARAM_HD static void multiply_rows(int64_t d, Input scale, int64_t i, Ptr<const V> noise,
+                                       Ptr<V> z) {  // M rows of L
     V sum[M][R];
-    const V* rows[M];
+    Ptr<const V> rows[M];
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) {
       rows[m] = scale.row(i + m);
@@ -44,7 +45,7 @@ struct TrilFamily {
   }
 
   template <int R>
-  REPARAM_HD static void transform(int64_t d, Input scale, const V* noise, V* z) {  // z <- L noise + z
+  REPARAM_HD static void transform(int64_t d, Input scale, Ptr<const V> noise, Ptr<V> z) {  // z <- L noise + z
     int64_t i = 0;
     for (; i + 2 <= d; i += 2) multiply_rows<2, R>(d, scale, i, noise, z);
     if (i < d) multiply_rows<1, R>(d, scale, i, noise, z);
@@ -54,8 +55,9 @@ struct TrilFamily {
 
   // Rows i .. i + M of sum <- sum + tril(g noise^T).
   template <int M, int R>
-  REPARAM_HD static void add_rows(int64_t d, int64_t i, const V* g, const V* noise, V* sum) {
-    V gi[M][R], *rows[M];
+  REPARAM_HD static void add_rows(int64_t d, int64_t i, Ptr<const V> g, Ptr<const V> noise, Ptr<V> sum) {
+    V gi[M][R];
+    Ptr<V> rows[M];
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) {
       rows[m] = sum + triangle(i + m);
@@ -82,7 +84,7 @@ struct TrilFamily {
   }
 
   template <int R>
-  REPARAM_HD static void add_outer(int64_t d, const V* g, const V* noise, V* sum) {
+  REPARAM_HD static void add_outer(int64_t d, Ptr<const V> g, Ptr<const V> noise, Ptr<V> sum) {
     int64_t i = 0;
     for (; i + 2 <= d; i += 2) add_rows<2, R>(d, i, g, noise, sum);
     if (i < d) add_rows<1, R>(d, i, g, noise, sum);
@@ -96,7 +98,7 @@ struct DiagFamily {
   static REPARAM_HD int64_t values(int64_t d) { return d; }
   static REPARAM_HD int64_t diagonal(int64_t i) { return i; }
   template <int R>
-  REPARAM_HD static void transform(int64_t d, Input scale, const V* noise, V* z) {
+  REPARAM_HD static void transform(int64_t d, Input scale, Ptr<const V> noise, Ptr<V> z) {
     for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) z[r * d + i] = mul_add(scale[i], noise[r * d + i], z[r * d + i]);
   }
@@ -104,7 +106,7 @@ struct DiagFamily {
     for (int64_t i = 0; i < d; ++i) x[i] = x[i] / scale[i];
   }
   template <int R>
-  REPARAM_HD static void add_outer(int64_t d, const V* g, const V* noise, V* sum) {
+  REPARAM_HD static void add_outer(int64_t d, Ptr<const V> g, Ptr<const V> noise, Ptr<V> sum) {
     for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) sum[i] = mul_add(g[r * d + i], noise[r * d + i], sum[i]);
   }
@@ -112,7 +114,7 @@ struct DiagFamily {
 
 // A target's data meet its draws in tiles of M rows and R draws: eta[m][r] <- eta[m][r] + x_m . z_r ...
 template <int M, int R, class V>
-REPARAM_HD void add_products(int64_t d, const V* const (&x)[M], const V* z, V (&eta)[M][R]) {
+REPARAM_HD void add_products(int64_t d, const Ptr<const V> (&x)[M], Ptr<const V> z, V (&eta)[M][R]) {
   for (int64_t i = 0; i < d; ++i) {
     V zi[R];
     REPARAM_UNROLL
@@ -125,7 +127,7 @@ REPARAM_HD void add_products(int64_t d, const V* const (&x)[M], const V* z, V (&
 
 // ... and grad_r <- grad_r + sum_m slope[m][r] x_m, in the order of the rows.
 template <int M, int R, class V>
-REPARAM_HD void add_gradients(int64_t d, const V* const (&x)[M], const V (&slope)[M][R], V* grad) {
+REPARAM_HD void add_gradients(int64_t d, const Ptr<const V> (&x)[M], const V (&slope)[M][R], Ptr<V> grad) {
   for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
   for (int r = 0; r < R; ++r) {
     V sum = grad[r * d + i];

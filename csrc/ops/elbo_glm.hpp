@@ -18,11 +18,17 @@ struct GlmTarget {
   GlmFamily family;
   Features features;
   Vec<const V> y;
+  Vec<V> odds;  // [kDrawBlock]
   V precision, constant_term;
 
-  REPARAM_HD GlmTarget(int64_t d_, int64_t n_, double family_, Features features_, Vec<const V> y_, V prior_scale,
-                       V log_normalizer)
-      : d(d_), n(n_), family(static_cast<GlmFamily>(static_cast<int>(family_))), features(features_), y(y_) {
+  REPARAM_HD GlmTarget(int64_t d_, int64_t n_, double family_, Features features_, Vec<const V> y_, Vec<V> odds_,
+                       V prior_scale, V log_normalizer)
+      : d(d_),
+        n(n_),
+        family(static_cast<GlmFamily>(static_cast<int>(family_))),
+        features(features_),
+        y(y_),
+        odds(odds_) {
     const V scale = positive(prior_scale);
     precision = constant<V>(1) / (scale * scale);
     constant_term =
@@ -30,15 +36,16 @@ struct GlmTarget {
   }
 
   // log p(y_k | eta) and its slope; the logistic one keeps its digits where the answer is nearly certain. It leaves out
-  // -log(1 + e), e = exp(-|eta|): 1 + odds collects the product of the 1 + e, and one logarithm serves many rows.
-  REPARAM_HD V log_likelihood(V yk, V eta, V& slope, V& odds) const {
+  // -log(1 + e), e = exp(-|eta|): 1 + odds_of_draw collects the product of the 1 + e, and one logarithm serves many
+  // rows.
+  REPARAM_HD V log_likelihood(V yk, V eta, V& slope, V& odds_of_draw) const {
     const V one = constant<V>(1);
     if (family == GlmFamily::logistic) {
       const V e = exp(-absolute(eta)), miss = one - yk;
       const auto likely = eta > constant<V>(0);
       const V large = one / (one + e), small = e * large;
       slope = yk * select(likely, small, large) - miss * select(likely, large, small);
-      odds = mul_add(odds, one + e, e);
+      odds_of_draw = mul_add(odds_of_draw, one + e, e);
       return -absolute(eta) * select(likely, miss, yk);
     }
     if (family == GlmFamily::poisson) {
@@ -52,36 +59,43 @@ struct GlmTarget {
 
   // Rows k .. k + M of the data for all draws.
   template <int M>
-  REPARAM_HD void add_rows(int64_t k, int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, V* odds,
+  REPARAM_HD void add_rows(int64_t k, int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
                            bool wants_gradient) const {
-    const V* x[M];
+    Ptr<const V> x[M];
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) x[m] = features.row(k + m).first;
     int64_t t = 0;
-    for (; t + kTogether <= count; t += kTogether)
-      add_draws<M, kTogether>(k, t, x, z, grad, log_prob, odds, wants_gradient);
-    for (; t < count; ++t) add_draws<M, 1>(k, t, x, z, grad, log_prob, odds, wants_gradient);
+    for (; t + kTogether <= count; t += kTogether) add_draws<M, kTogether>(k, t, x, z, grad, log_prob, wants_gradient);
+    for (; t < count; ++t) add_draws<M, 1>(k, t, x, z, grad, log_prob, wants_gradient);
   }
 
   template <int M, int R>
-  REPARAM_HD void add_draws(int64_t k, int64_t t, const V* const (&x)[M], Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
-                            V* odds, bool wants_gradient) const {
+  REPARAM_HD void add_draws(int64_t k, int64_t t, const Ptr<const V> (&x)[M], Vec<const V> z, Vec<V> grad,
+                            Vec<V> log_prob, bool wants_gradient) const {
     V eta[M][R];  // then the slope
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) eta[m][r] = constant<V>(0);
     add_products<M, R>(d, x, z.first + t * d, eta);
-    for (int m = 0; m < M; ++m) {  // a loop: the code of 2 R exponentials would be long
+    for (int m = 0; m < M; ++m) {  // a loop: the code of 2 R exponentials would be long. Row m stands first in turn
+      V row[R];
       REPARAM_UNROLL
-      for (int r = 0; r < R; ++r)
-        log_prob[t + r] = log_prob[t + r] + log_likelihood(y[k + m], eta[m][r], eta[m][r], odds[t + r]);
+      for (int r = 0; r < R; ++r) {
+        row[r] = eta[0][r];
+        log_prob[t + r] = log_prob[t + r] + log_likelihood(y[k + m], row[r], row[r], odds[t + r]);
+      }
+      REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) {
+        REPARAM_UNROLL
+        for (int next = 1; next < M; ++next) eta[next - 1][r] = eta[next][r];
+        eta[M - 1][r] = row[r];
+      }
     }
     if (wants_gradient) add_gradients<M, R>(d, x, eta, grad.first + t * d);
   }
 
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
     constexpr int64_t kRows = 64;  // whose odds are below 2^64
-    V odds[kDrawBlock];
     for (int64_t k = 0; k < count * d; ++k) grad[k] = -z[k] * precision;
     const V half = constant<V>(-0.5) * precision;
     for (int64_t t = 0; t < count; ++t) {
@@ -91,8 +105,8 @@ struct GlmTarget {
     for (int64_t first = 0; first < n; first += kRows) {
       const int64_t end = first + kRows < n ? first + kRows : n;
       int64_t k = first;
-      for (; k + 2 <= end; k += 2) add_rows<2>(k, count, z, grad, log_prob, odds, wants_gradient);
-      if (k < end) add_rows<1>(k, count, z, grad, log_prob, odds, wants_gradient);
+      for (; k + 2 <= end; k += 2) add_rows<2>(k, count, z, grad, log_prob, wants_gradient);
+      if (k < end) add_rows<1>(k, count, z, grad, log_prob, wants_gradient);
       if (family != GlmFamily::logistic) continue;
       for (int64_t t = 0; t < count; ++t) log_prob[t] = log_prob[t] - log1p(odds[t]), odds[t] = constant<V>(0);
     }
@@ -106,7 +120,7 @@ struct ElboGlm {
   static REPARAM_HD double flops(const int64_t* n) {
     return 1.0 * n[0] * (n[1] * (2 * n[1] + 45) + n[2] * (4 * n[1] + 40));
   }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return elbo_fused_values(n[0], n[1]); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return kDrawBlock + elbo_fused_values(n[0], n[1]); }
 
   template <class V, class N, class Noise, class Features>
   REPARAM_HD static void forward(N draws, N d, N n, const double* attribute, Vec<V> scratch, Noise noise,
@@ -115,9 +129,9 @@ struct ElboGlm {
                                  Scalar<const V> log_normalizer,                                 // inputs
                                  Vec<V> log_weights, Scalar<V> value, Scalar<V> standard_error,  // outputs
                                  Vec<V> ct_loc, typename Family<V>::Output ct_scale) {
-    const GlmTarget<V, Features> target(d, n, attribute[1], features, y, prior_scale(), log_normalizer());
+    const GlmTarget<V, Features> target(d, n, attribute[1], features, y, scratch, prior_scale(), log_normalizer());
     const bool wants_gradient = ct_loc.wanted || ct_scale.wanted;
-    run_elbo<V, Family>(draws, d, attribute, scratch, noise, loc, scale, target,
+    run_elbo<V, Family>(draws, d, attribute, Vec<V>{scratch.first + kDrawBlock}, noise, loc, scale, target,
                         {log_weights, value, standard_error, ct_loc, ct_scale.first, wants_gradient});
   }
 };

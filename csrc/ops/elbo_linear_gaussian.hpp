@@ -26,7 +26,7 @@ struct LinearGaussianTarget {
   template <int M>
   REPARAM_HD void add_rows(int64_t k, int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
                            bool wants_gradient) const {
-    const V* w[M];
+    Ptr<const V> w[M];
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) w[m] = weight.row(k + m).first;
     int64_t t = 0;
@@ -35,8 +35,8 @@ struct LinearGaussianTarget {
   }
 
   template <int M, int R>
-  REPARAM_HD void add_draws(int64_t k, int64_t t, const V* const (&w)[M], Vec<const V> z, Vec<V> grad, Vec<V> log_prob,
-                            bool wants_gradient) const {
+  REPARAM_HD void add_draws(int64_t k, int64_t t, const Ptr<const V> (&w)[M], Vec<const V> z, Vec<V> grad,
+                            Vec<V> log_prob, bool wants_gradient) const {
     V eta[M][R];  // w . z + bias - x, then what it pulls at
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) REPARAM_UNROLL

@@ -22,8 +22,8 @@ template <class V>
 struct ElboOutputs {
   Vec<V> log_weights;  // [draws]
   Scalar<V> value, standard_error;
-  Vec<V> ct_loc;  // [d]
-  V* ct_scale;    // [values]
+  Vec<V> ct_loc;    // [d]
+  Ptr<V> ct_scale;  // [values]
   bool wants_gradient;
 };
 
@@ -38,12 +38,12 @@ struct ElboSums {
   typename F::Input scale;
   V log_det;
   ElboOutputs<V> out;
-  V *block_loc, *block_scale, *error_loc, *error_scale;
+  Ptr<V> block_loc, block_scale, error_loc, error_scale;
   Vec<V> term, solved;
   V shift, inverse_total;  // of the softmax
 
   REPARAM_HD ElboSums(int64_t draws_, int64_t d_, const double* attribute, bool weighted_, typename F::Input scale_,
-                      V* scratch, ElboOutputs<V> outputs)
+                      Ptr<V> scratch, ElboOutputs<V> outputs)
       : d(d_),
         draws(draws_),
         estimator(static_cast<Estimator>(static_cast<int>(attribute[0]))),
@@ -86,7 +86,7 @@ struct ElboSums {
   }
 
   // What draw s gives the gradient in z: term may be grad itself.
-  REPARAM_HD void make_term(int64_t s, const V* noise, const V* grad, V* to) const {
+  REPARAM_HD void make_term(int64_t s, Ptr<const V> noise, Ptr<const V> grad, Ptr<V> to) const {
     const V equal = constant<V>(weighted ? 1.0 / static_cast<double>(draws) : 1);
     const V weight = importance() ? softmax(s) : equal, grad_weight = weighted ? constant<V>(1) : weight;
     for (int64_t i = 0; i < d && !path_only(); ++i) to[i] = grad_weight * grad[i];
@@ -99,7 +99,7 @@ struct ElboSums {
 
   // Draws s .. s + R, all in one block of 64.
   template <int R>
-  REPARAM_HD void add(int64_t s, const V* noise, const V* terms) {
+  REPARAM_HD void add(int64_t s, Ptr<const V> noise, Ptr<const V> terms) {
     for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) block_loc[i] = block_loc[i] + terms[r * d + i];
     F::template add_outer<R>(d, terms, noise, block_scale);

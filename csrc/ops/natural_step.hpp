@@ -17,7 +17,7 @@ REPARAM_HD V larger(V most, V x) {
 // What shortens n values to the norm `limit` where they are longer, 1 elsewhere; NaN where the norm is not finite. The
 // values are divided by their largest, whose square may overflow.
 template <class V>
-REPARAM_HD V clip_factor(int64_t n, const V* x, double limit) {
+REPARAM_HD V clip_factor(int64_t n, Ptr<const V> x, double limit) {
   V most = constant<V>(0);
   for (int64_t k = 0; k < n; ++k) most = larger(most, x[k]);
   most = select(most > constant<V>(0), most, constant<V>(1));

@@ -20,8 +20,8 @@ struct normal_diag_natural_step {
     const V a = constant<V>(attribute[0]), half = constant<V>(0.5), poison = poison_unless_positive<V>(d, scale_diag);
     for (int64_t i = 0; i < d; ++i) new_loc[i] = a * (scale_diag[i] * grad_loc[i]);
     for (int64_t i = 0; i < d; ++i) new_scale_diag[i] = a * (half * (scale_diag[i] * grad_scale_diag[i]));
-    V shorter = clip_factor(d, new_loc.first, kLongestMove);
-    V smaller = clip_factor(d, new_scale_diag.first, kLongestChange);
+    V shorter = clip_factor<V>(d, new_loc.first, kLongestMove);
+    V smaller = clip_factor<V>(d, new_scale_diag.first, kLongestChange);
     const V bad = poison + (shorter - shorter) + (smaller - smaller);
     shorter = shorter + bad, smaller = smaller + bad;
     for (int64_t i = 0; i < d; ++i) {

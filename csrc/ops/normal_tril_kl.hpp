@@ -32,13 +32,15 @@ struct normal_tril_kl {
   REPARAM_HD static void add_rows(int64_t k, int64_t end, int64_t columns, Factor factor, Tril<const V> rows,
                                   Vec<V> to) {
     for (; k + 2 <= end; k += 2) {
-      const V a = factor(k), b = factor(k + 1), *upper = rows.row(k), *lower = rows.row(k + 1);
+      const V a = factor(k), b = factor(k + 1);
+      const Ptr<const V> upper = rows.row(k), lower = rows.row(k + 1);
       const int64_t both = k + 1 < columns ? k + 1 : columns;
       for (int64_t j = 0; j < both; ++j) to[j] = mul_add(b, lower[j], mul_add(a, upper[j], to[j]));
       if (both < columns) to[both] = mul_add(b, lower[both], to[both]);
     }
     for (; k < end; ++k) {
-      const V a = factor(k), *last = rows.row(k);
+      const V a = factor(k);
+      const Ptr<const V> last = rows.row(k);
       for (int64_t j = 0; j <= k && j < columns; ++j) to[j] = mul_add(a, last[j], to[j]);
     }
   }

@@ -17,7 +17,7 @@ struct normal_tril_kl_standard {
                                  Scalar<V> kl) {                                   // outputs
     V squares = square_norm<V>(d, loc), terms = poison_unless_positive<V>(d, scale_tril);
     for (int64_t i = 0; i < d; ++i) {
-      const V* row = scale_tril.row(i);
+      const Ptr<const V> row = scale_tril.row(i);
       for (int64_t j = 0; j < i; ++j) squares = mul_add(row[j], row[j], squares);
       terms = terms + normal_diag_kl_standard::scale_term(row[i]);
     }

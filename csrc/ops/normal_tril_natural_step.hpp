@@ -37,17 +37,17 @@ struct normal_tril_natural_step {
     for (int64_t i = 0; i < d; ++i) new_loc[i] = constant<V>(0);
     multiply_lower_transposed(d, scale_tril, grad_loc, new_loc);
     for (int64_t i = 0; i < d; ++i) new_loc[i] = a * new_loc[i];
-    V shorter = clip_factor(d, new_loc.first, kLongestMove);
+    V shorter = clip_factor<V>(d, new_loc.first, kLongestMove);
     whiten<V>(d, a, scale_tril, grad_scale_tril, new_scale_tril);
-    V smaller = clip_factor(triangle(d), new_scale_tril.first, kLongestChange);
+    V smaller = clip_factor<V>(triangle(d), new_scale_tril.first, kLongestChange);
     const V bad = poison + (shorter - shorter) + (smaller - smaller);
     shorter = shorter + bad, smaller = smaller + bad;  // clipped before they meet L again: a product may overflow
     for (int64_t i = 0; i < d; ++i) new_loc[i] = shorter * new_loc[i];
     for (int64_t k = 0; k < triangle(d); ++k) new_scale_tril.first[k] = smaller * new_scale_tril.first[k];
     // From the last row up: row i needs u and A of the rows above it, and its own before it is written.
     for (int64_t i = d - 1; i >= 0; --i) {
-      const V* l = scale_tril.row(i);
-      V* row = new_scale_tril.row(i);
+      const Ptr<const V> l = scale_tril.row(i);
+      const Ptr<V> row = new_scale_tril.row(i);
       V moved = constant<V>(0);
       for (int64_t j = 0; j <= i; ++j) moved = mul_add(l[j], new_loc[j], moved);
       new_loc[i] = loc[i] + moved;

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+// Events on the threads of a warp, one each, with the bodies of the scalar arch. The values of an event lie in scratch,
+// shared memory where it fits. Operands travel by the whole warp: neighbouring threads take neighbouring elements, so
+// that a line of memory is moved once and in one piece, and the way into scratch is the transpose.
+// Threads past the last event load and compute it too, but store nothing.
+#pragma once
+#include "../core/warp.hpp"
+#include "body.hpp"
+#include "plan.hpp"
+#include "shared.hpp"
+
+namespace reparam::REPARAM_ARCH {
+
+REPARAM_HD Ptr<const float> draw_row(Key key, uint64_t stream, int64_t row, int64_t n, Ptr<float> buffer) {
+  return draw_row_loop<float>(key, stream, row, n, buffer);
+}
+REPARAM_HD Ptr<const double> draw_row(Key key, uint64_t stream, int64_t row, int64_t n, Ptr<double> buffer) {
+  return draw_row_loop<double>(key, stream, row, n, buffer);
+}
+template <class V>  // one normal, which an op of scalars keeps in a register
+REPARAM_HD void draw_row(Key key, uint64_t stream, int64_t, int64_t, V* to) {
+  V normals[normals_per_block<V>];
+  normal_block<V>(key, 0, stream, normals);
+  *to = normals[0];
+}
+
+inline constexpr uint32_t kAll = ~uint32_t{0};  // threads of a warp
+
+// The threads of a warp over (event, row, column): as many columns as there are, then rows, then events.
+struct Split {
+  int columns = 1, rows = 1, events, column, row, event;
+
+  REPARAM_HD Split(int64_t row_count, int64_t column_count) {
+    const int lane = lane_of_warp();
+    while (columns < column_count && columns < kWarp) columns *= 2;
+    while (rows < row_count && rows * columns < kWarp) rows *= 2;
+    events = kWarp / (rows * columns);
+    column = lane % columns, row = lane / columns % rows, event = lane / (rows * columns);
+  }
+};
+
+// f(thread, where its event begins, row, column) for all elements of the events of the threads `which` (a bit set),
+// which begin at `at`.
+template <class F>
+REPARAM_HD void for_each_element(int64_t rows, int64_t columns, int64_t at, uint32_t which, F f) {
+  const Split split(rows, columns);
+  for (int event = split.event; event < kWarp; event += split.events) {
+    const int64_t begin = from_lane(at, event);
+    if (!(which >> event & 1)) continue;
+    for (int64_t i = split.row; i < rows; i += split.rows)
+      for (int64_t j = split.column; j < columns; j += split.columns) f(event, begin, i, j);
+  }
+}
+
+// Value i of the event of another thread, which has it in the same place of its own scratch.
+template <class V>
+REPARAM_HD V& value_of(int thread, Alternating<V> own, int64_t i) {
+  return own.first[static_cast<int>(i) * REPARAM_STRIDE + thread - lane_of_warp()];
+}
+
+// Values 0 .. n - 1 of each event, `stride` apart in memory.
+template <class T>
+REPARAM_HD void load_values(Alternating<T> to, const T* data, int64_t at, int64_t n, int64_t stride) {
+  for_each_element(1, n, at, kAll, [&](int thread, int64_t begin, int64_t, int64_t j) {
+    copy_ahead(&value_of(thread, to, j), data + begin + j * stride);
+  });
+}
+template <class Stored, class V>
+REPARAM_HD void store_values(Stored* data, int64_t at, uint32_t which, Alternating<V> from, int64_t n, int64_t stride) {
+  for_each_element(1, n, at, which, [&](int thread, int64_t begin, int64_t, int64_t j) {
+    data[begin + j * stride] = static_cast<Stored>(value_of(thread, from, j));
+  });
+}
+
+// The lower triangle of a dense matrix.
+template <class T>
+REPARAM_HD void load_lower(Alternating<T> to, const T* data, int64_t at, int64_t d, const int64_t* stride) {
+  for_each_element(d, d, at, kAll, [&](int thread, int64_t begin, int64_t i, int64_t j) {
+    if (j <= i) copy_ahead(&value_of(thread, to, triangle(i) + j), data + begin + i * stride[0] + j * stride[1]);
+  });
+}
+// With zeros above the diagonal, or mirrored where `symmetric`.
+template <class T>
+REPARAM_HD void store_lower(T* data, int64_t at, uint32_t which, Alternating<T> from, int64_t d, const int64_t* stride,
+                            bool symmetric) {
+  for_each_element(d, d, at, which, [&](int thread, int64_t begin, int64_t i, int64_t j) {
+    const int64_t row = symmetric && j > i ? j : i, column = symmetric && j > i ? i : j;
+    const T value = column <= row ? value_of(thread, from, triangle(row) + column) : T(0);
+    data[begin + i * stride[0] + j * stride[1]] = value;
+  });
+}
+
+// The rows of a `(m,n)` operand; the warp asks for them together.
+template <class V>
+struct RowsOfWarp {
+  const V* data;
+  int64_t at, stride[2], length;
+  Ptr<V> buffer;
+  bool drawn;
+  Key key;
+  uint64_t stream;
+  REPARAM_HD Ptr<const V> row(int64_t i) const {
+    const Ptr<V> to = buffer + (i & 1) * row_buffer_values(length);
+    if (drawn) return draw_row(key, stream, i, length, to);
+    sync_warp();  // others may still read what the buffer holds
+    load_values(to, data + i * stride[0], at, length, stride[1]);
+    finish_copies();
+    return to;
+  }
+};
+
+template <class Op, class T, bool kVjp, class N>
+struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
+  using V = T;
+  using Base = Body<WarpPack, Op, T, kVjp, N>;
+  using Pass = PassOf<Op, kVjp>;
+  static constexpr int kCount = Pass::count();
+  static constexpr InPlace kInPlace = OpTraits<Op>::in_place(kVjp);
+  template <int I>
+  using Element = typename ItemType<T, Pass::operand(I).item>::type;
+  template <int I>
+  using Value = typename LaneItem<V, Pass::operand(I).item>::type;
+
+  const Call& call;
+  const double* attributes;
+  char* buffer[kCount];  // of this thread
+  Ptr<T> sums[kCount];   // of a reduced output
+  Ptr<V> scratch;
+  RowsOfWarp<V> source[kCount];
+  int64_t at[kCount], loaded[kCount];
+
+  // Cuts `values` of `size` bytes for each thread out of the arena.
+  static REPARAM_HD char* take(char* arena, int64_t& bytes, int64_t values, int64_t size) {
+    char* const place = arena ? arena + bytes * REPARAM_STRIDE + lane_of_warp() * size : nullptr;
+    bytes += (values * size + 7) & ~int64_t{7};
+    return place;
+  }
+
+  // Whether output I is computed over an input.
+  template <int I>
+  static REPARAM_HD bool shares_buffer(const Call& call) {
+    return I == kInPlace.output && !call.operand[I].reduced;
+  }
+
+  template <int I>
+  static REPARAM_HD void lay_out_operand(const Call& call, WarpPack* pack, char* arena, int64_t& bytes) {
+    constexpr OperandSpec spec = Pass::operand(I);
+    if (shares_buffer<I>(call)) {
+      if constexpr (I == kInPlace.output)
+        if (pack) pack->buffer[I] = pack->buffer[kInPlace.input];
+      return;
+    }
+    char* const place = take(arena, bytes, packed_values(spec, call.extent), sizeof(Value<I>));
+    if (pack) pack->buffer[I] = place;
+    if (!Pass::spec().writes[I] || !call.operand[I].reduced) return;
+    char* const own = take(arena, bytes, packed_values(spec, call.extent), sizeof(T));
+    if (pack) pack->sums[I] = {reinterpret_cast<T*>(own)};
+  }
+
+  // Lays the buffers out from `arena`, of this warp, or only counts the bytes of a thread where it is null.
+  template <int... I>
+  static REPARAM_HD int64_t lay_out(const Call& call, WarpPack* pack, char* arena, Indices<I...>) {
+    int64_t bytes = 0;
+    (lay_out_operand<I>(call, pack, arena, bytes), ...);
+    char* const place = take(arena, bytes, Base::scratch_values(call), sizeof(V));
+    if (pack) pack->scratch = {reinterpret_cast<V*>(place)};
+    return bytes;
+  }
+
+  template <int... I>
+  REPARAM_HD void begin(char* arena, Indices<I...> all) {
+    lay_out(call, this, arena, all);
+    ((loaded[I] = kNotLoaded), ...);
+  }
+
+  template <int... I>
+  REPARAM_HD void place(int64_t event, Indices<I...>) {
+    ((at[I] = 0), ...);
+    for (int k = call.rank - 1; k >= 0; --k) {
+      const int64_t outer = k ? event / call.shape[k] : 0, index = event - outer * call.shape[k];
+      ((at[I] += index * call.operand[I].batch_stride[k]), ...);
+      event = outer;
+    }
+  }
+
+  template <int I>
+  REPARAM_HD auto values() {
+    return Ptr<Value<I>>{reinterpret_cast<Value<I>*>(buffer[I])};
+  }
+
+  template <int I>
+  REPARAM_HD auto view() {
+    constexpr OperandSpec spec = Pass::operand(I);
+    if constexpr (spec.kind == Kind::rows) return Rows<V, RowsOfWarp<V>>{&source[I]};
+    else return view_of<spec, Pass::spec().writes[I], Value<I>>(values<I>(), call.operand[I].data != nullptr);
+  }
+
+  // Asks for operand I; it is there after `finish_copies`.
+  template <int I>
+  REPARAM_HD void load() {
+    constexpr OperandSpec spec = Pass::operand(I);
+    if constexpr (Pass::spec().reads[I]) {
+      const OperandData& operand = call.operand[I];
+      const auto* data = reinterpret_cast<const Element<I>*>(operand.data);
+      uint64_t stream = 0;
+      if constexpr (spec.drawable)
+        if (operand.drawn) stream = reinterpret_cast<const uint64_t*>(operand.data)[at[I]];
+      if constexpr (spec.kind == Kind::rows) {
+        source[I] = {data,
+                     at[I],
+                     {operand.event_stride[0], operand.event_stride[1]},
+                     call.extent[spec.symbol[1]],
+                     values<I>(),
+                     operand.drawn,
+                     draw_key(call),
+                     stream};
+      } else if constexpr (spec.kind == Kind::scalar) {
+        if constexpr (spec.drawable)
+          if (operand.drawn) {
+            draw_row(draw_key(call), stream, 0, 1, &values<I>()[0]);
+            return;
+          }
+        values<I>()[0] = static_cast<Value<I>>(data[at[I]]);
+      } else {
+        if (I != kInPlace.input && lanes_where(loaded[I] == at[I]) == kAll) return;  // one for many events
+        loaded[I] = at[I];
+        const int64_t d = call.extent[spec.symbol[0]];
+        if constexpr (spec.drawable)
+          if (operand.drawn) {
+            draw_row(draw_key(call), stream, 0, d, values<I>());
+            return;
+          }
+        if (is_matrix(spec) && !operand.packed) load_lower(values<I>(), data, at[I], d, operand.event_stride);
+        else
+          load_values(values<I>(), data, at[I], spec.kind == Kind::vector ? d : triangle(d), operand.event_stride[0]);
+      }
+    }
+  }
+
+  template <int I>
+  REPARAM_HD void store(uint32_t which) {
+    constexpr OperandSpec spec = Pass::operand(I);
+    const OperandData& operand = call.operand[I];
+    if (!Pass::spec().writes[I] || !operand.data || operand.reduced) return;
+    auto* data = reinterpret_cast<Element<I>*>(operand.data);
+    if constexpr (spec.kind == Kind::scalar) {
+      if (which >> lane_of_warp() & 1) data[at[I]] = static_cast<Element<I>>(values<I>()[0]);
+      return;
+    }
+    if constexpr (is_matrix(spec))
+      if (!operand.packed) {
+        store_lower(data, at[I], which, values<I>(), call.extent[spec.symbol[0]], operand.event_stride,
+                    spec.kind == Kind::symmetric);
+        return;
+      }
+    store_values(data, at[I], which, values<I>(), packed_values(spec, call.extent), operand.event_stride[0]);
+  }
+
+  template <int I>
+  static consteval bool can_reduce() {
+    return Pass::spec().writes[I] && Pass::operand(I).item == Item::real;
+  }
+
+  // The sums of this thread, from 0 on; the values of its event where `inside`.
+  template <int I>
+  REPARAM_HD void accumulate(bool first, bool inside) {
+    if constexpr (can_reduce<I>()) {
+      if (!call.operand[I].reduced || !call.operand[I].data) return;
+      const int64_t n = packed_values(Pass::operand(I), call.extent);
+      for (int64_t j = 0; j < n; ++j) sums[I][j] = (first ? T(0) : sums[I][j]) + (inside ? values<I>()[j] : T(0));
+    }
+  }
+
+  // The partial sums of 8 neighbouring threads as one.
+  template <int I>
+  REPARAM_HD void join(char* partial) {
+    if constexpr (can_reduce<I>()) {
+      if (!call.operand[I].reduced || !call.operand[I].data) return;
+      const int64_t n = packed_values(Pass::operand(I), call.extent);
+      const int lane = lane_of_warp(), first = lane - lane % kSums;
+      for (int64_t j = lane % kSums; j < n; j += kSums) {
+        Eight<T> parts;
+        REPARAM_UNROLL
+        for (int k = 0; k < kSums; ++k) parts.part[k] = value_of(first + k, sums[I], j);
+        reinterpret_cast<T*>(partial)[j] = parts.joined();
+      }
+    }
+  }
+
+  template <int... I>
+  REPARAM_HD void run_event(int64_t event, bool inside, bool wants_values, Indices<I...> all) {
+    place(event, all);
+    sync_warp();  // all have stored what their scratch held
+    (load<I>(), ...);
+    finish_copies();
+    this->compute(wants_values);
+    sync_warp();
+    const uint32_t which = lanes_where(inside);
+    (store<I>(which), ...);
+  }
+
+  // Events [0, count), a thread each; or blocks [0, count) of a reduction, a thread for each partial sum: number k is
+  // of the terms k, k + 8, ... of its block.
+  template <int... I>
+  REPARAM_HD void run(int64_t count, const Blocks& blocks, int64_t warp, int64_t warps, Indices<I...> all) {
+    const bool wants_values = any_value_wanted<Op, kVjp>(call), reduces = blocks.partial != nullptr;
+    const int lane = lane_of_warp(), threads = reduces ? kSums : 1, together = kWarp / threads;
+    const int64_t terms = blocks.terms < kBlockTerms ? blocks.terms : int64_t{kBlockTerms};
+    const int64_t steps = reduces ? (terms + kSums - 1) / kSums : 1;
+    for (int64_t first = warp * together; first < count; first += warps * together) {
+      const int64_t last = count - 1, mine = first + lane / threads, number = mine < last ? mine : last;
+      const int64_t block = blocks.first + number;
+      const int64_t begin = reduces ? blocks.begin(block) + lane % kSums : number;
+      const int64_t end = reduces ? blocks.end(block) : number + 1;
+      for (int64_t step = 0; step < steps; ++step) {
+        const int64_t event = begin + step * kSums;
+        const bool inside = mine <= last && event < end;
+        run_event(event < end ? event : end - 1, inside, wants_values, all);
+        if (reduces) (accumulate<I>(step == 0, inside), ...);
+      }
+      if (!reduces) continue;
+      sync_warp();
+      const Partials partials = blocks.sums<T>(block);
+      if (mine <= last) (join<I>(partials.first[I]), ...);
+    }
+  }
+};
+
+// Events [0, count), or blocks [0, count) of a reduction, of which this warp is number `warp` of `warps`; `attributes`
+// are prepared.
+template <class Op, class T, bool kVjp, class N>
+REPARAM_HD void run_warp(const Call& call, const double* attributes, int64_t count, const Blocks& blocks, int64_t warp,
+                         int64_t warps, char* arena) {
+  if constexpr (is_elementwise<Op, kVjp>())
+    if (!blocks.partial) {
+      Elementwise<Op, T, kVjp> elementwise{call, attributes, {}, {}, {}};
+      for (int64_t event = warp * kWarp + lane_of_warp(); event < count; event += warps * kWarp)
+        elementwise.run(event, event + 1);
+      return;
+    }
+  WarpPack<Op, T, kVjp, N> pack{{}, call, attributes, {}, {}, {}, {}, {}, {}};
+  constexpr indices<pack.kCount> all;
+  pack.begin(arena, all);
+  pack.run(count, blocks, warp, warps, all);
+}
+
+// Bytes of scratch of a thread.
+template <class Op, class T, bool kVjp>
+static int64_t bytes_of_thread(const Call& call) {
+  using Pack = WarpPack<Op, T, kVjp, Dynamic>;
+  bool reduces = !is_elementwise<Op, kVjp>();
+  for (const OperandData& operand : call.operand) reduces = reduces || operand.reduced;
+  return reduces ? Pack::lay_out(call, nullptr, nullptr, indices<Pack::kCount>{}) : 0;
+}
+
+}  // namespace reparam::REPARAM_ARCH
