@@ -263,7 +263,8 @@ def test_rows_have_names_of_their_own_and_a_shrunk_form():
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
     assert [row.name for row in shrunk] == names
-    assert all(row.batch <= 32 for row in shrunk)
+    assert all(row.batch <= 32 for row in shrunk if row.op != "gmm-em")  # each component needs rows of its own
+    assert sum(row.batch for row in shrunk) < 10_000
     for row in rows:
         assert row.contestants[0].library == "reparam", row.name
         assert len({c.name for c in row.contestants}) == len(row.contestants), row.name

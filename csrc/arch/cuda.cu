@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Compiled once per op by nvcc, as cpu.cpp is for each arch of a CPU.
+// Compiled by nvcc once per op, as cpu.cpp is for each arch of a CPU; and again where the op takes a team, with the
+// REPARAM_STRIDE of one.
 #include REPARAM_OP_HEADER
 #include "../drivers/cuda.cuh"
 
@@ -8,10 +9,33 @@
 #define REPARAM_TEXT_(a) #a
 #define REPARAM_TEXT(a) REPARAM_TEXT_(a)
 
+#if REPARAM_STRIDE != 0
+namespace reparam::team {
+CudaPasses REPARAM_JOIN(REPARAM_OP, _passes)();
+}
+#endif
+
 namespace reparam::REPARAM_ARCH {
 
 using Op = REPARAM_OP;
 
+// One pass in one precision.
+template <bool kVjp, class T>
+static void add_pass(CudaPasses& passes) {
+  if constexpr (!kVjp || OpTraits<Op>::has_vjp()) {
+    passes.warp_bytes[kVjp][sizeof(T) == 8] = warp_bytes<Op, T, kVjp>;
+    passes.launch[kVjp][sizeof(T) == 8] = launch<Op, T, kVjp>;
+  }
+}
+
+CudaPasses REPARAM_JOIN(REPARAM_OP, _passes)() {
+  CudaPasses passes;
+  add_pass<false, float>(passes), add_pass<false, double>(passes);
+  add_pass<true, float>(passes), add_pass<true, double>(passes);
+  return passes;
+}
+
+#if REPARAM_STRIDE != 0
 // Of names with commas between them.
 static constexpr int count_of(const char* names) {
   int count = *names ? 1 : 0;
@@ -19,29 +43,22 @@ static constexpr int count_of(const char* names) {
   return count;
 }
 
-// One pass in one precision.
-template <bool kVjp, class T>
-static void add_pass(CudaKernels& kernels) {
-  constexpr bool is_double = sizeof(T) == 8;
-  if constexpr (!kVjp || OpTraits<Op>::has_vjp()) {
-    kernels.thread_bytes[kVjp][is_double] = bytes_of_thread<Op, T, kVjp>;
-    kernels.launch[kVjp][is_double] = launch<Op, T, kVjp>;
-  }
+static CudaPasses team_passes() {
+  if constexpr (requires { Op::takes_team; }) return team::REPARAM_JOIN(REPARAM_OP, _passes)();
+  else return {};
 }
 
 CudaKernels REPARAM_JOIN(REPARAM_OP, _kernels)() {
-  CudaKernels kernels{REPARAM_TEXT(REPARAM_OP),
-                      Op::signature,
-                      OpTraits<Op>::attributes(),
-                      count_of(OpTraits<Op>::attributes()),
-                      OpTraits<Op>::has_vjp(),
-                      OpTraits<Op>::vjp_from_outputs(),
-                      {OpTraits<Op>::pass(false), OpTraits<Op>::pass(true)},
-                      {},
-                      {}};
-  add_pass<false, float>(kernels), add_pass<false, double>(kernels);
-  add_pass<true, float>(kernels), add_pass<true, double>(kernels);
-  return kernels;
+  return {REPARAM_TEXT(REPARAM_OP),
+          Op::signature,
+          OpTraits<Op>::attributes(),
+          count_of(OpTraits<Op>::attributes()),
+          OpTraits<Op>::has_vjp(),
+          OpTraits<Op>::vjp_from_outputs(),
+          {OpTraits<Op>::pass(false), OpTraits<Op>::pass(true)},
+          REPARAM_JOIN(REPARAM_OP, _passes)(),
+          team_passes()};
 }
+#endif
 
 }  // namespace reparam::REPARAM_ARCH

@@ -61,7 +61,7 @@ Request read_request(const std::string& name, bool vjp, const std::string& dtype
   const CudaKernels& op = find_op(name);
   Request request{op, vjp, dtype == "float64", {}};
   const PassSpec& pass = op.pass[vjp];
-  if (!op.launch[vjp][request.is_double]) throw py::value_error(name + " has no such pass");
+  if (!op.thread.launch[vjp][request.is_double]) throw py::value_error(name + " has no such pass");
   if (shape.size() > kMaxRank) throw py::value_error("more than " + std::to_string(kMaxRank) + " batch dims");
   if (extents.size() != static_cast<size_t>(pass.symbols)) throw py::value_error("wrong number of extents");
   if (operands.size() != static_cast<size_t>(pass.count)) throw py::value_error("wrong number of operands");

@@ -11,14 +11,15 @@
 #endif
 
 // REPARAM_ONCE: functions of the driver that one object of each CPU arch holds, and every CUDA kernel for itself.
-// REPARAM_STRIDE: how far apart the values of one event lie in its packing (core/view.hpp).
-// REPARAM_SHUFFLE: vectors are the CPU's; nvcc, which never instantiates them, loses the dots of a pack in the builtin.
+// REPARAM_STRIDE: how far apart the values of one event lie in its packing (core/view.hpp), 1 for the lanes of a CPU,
+// 33 for the threads of a warp; 0 where all threads of a warp share one event (core/warp.hpp), whose values lie
+// together. REPARAM_SHUFFLE: vectors are the CPU's; nvcc, which never instantiates them, loses the dots of a pack in
+// the builtin.
 #ifdef __CUDACC__
 #define REPARAM_HD __host__ __device__ __forceinline__
 #define REPARAM_ONCE __host__ __device__ __forceinline__
 #define REPARAM_UNROLL _Pragma("unroll")
 #define REPARAM_SHUFFLE(a, b, ...) (a)
-#define REPARAM_STRIDE 33
 #else
 #define REPARAM_HD inline __attribute__((always_inline))
 #define REPARAM_ONCE
@@ -26,5 +27,9 @@
 #define REPARAM_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #endif
 #ifndef REPARAM_STRIDE
+#ifdef __CUDACC__
+#define REPARAM_STRIDE 33
+#else
 #define REPARAM_STRIDE 1
+#endif
 #endif

@@ -4,6 +4,7 @@
 #include "lanes.hpp"
 #include "math.hpp"
 #include "view.hpp"
+#include "warp.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
@@ -29,14 +30,15 @@ REPARAM_HD V positive(V x) {
 template <class V>
 REPARAM_HD V poison_unless_positive(int64_t d, Vec<const V> scale_diag) {
   V sum = constant<V>(0);
-  for (int64_t i = 0; i < d; ++i) sum = select(scale_diag[i] > constant<V>(0), sum, quiet_nan<V>());
-  return sum;
+  for (int64_t i = rank_in_team(); i < d; i += kTeam) sum = select(scale_diag[i] > constant<V>(0), sum, quiet_nan<V>());
+  return sum_of_team(sum);
 }
 template <class V>
 REPARAM_HD V poison_unless_positive(int64_t d, Tril<const V> scale_tril) {
   V sum = constant<V>(0);
-  for (int64_t i = 0; i < d; ++i) sum = select(scale_tril(i, i) > constant<V>(0), sum, quiet_nan<V>());
-  return sum;
+  for (int64_t i = rank_in_team(); i < d; i += kTeam)
+    sum = select(scale_tril(i, i) > constant<V>(0), sum, quiet_nan<V>());
+  return sum_of_team(sum);
 }
 
 // sum_i log x_i as one logarithm, of a product: x = 2^k m with m in [sqrt(1/2), sqrt(2)); the m are multiplied, the k
@@ -80,14 +82,14 @@ class LogProduct {
 template <class V>
 REPARAM_HD V log_det(int64_t d, Vec<const V> scale_diag) {  // sum_i log scale_i, NaN unless all are > 0
   LogProduct<V> product;
-  for (int64_t i = 0; i < d; ++i) product.multiply(scale_diag[i]);
-  return product.log();
+  for (int64_t i = rank_in_team(); i < d; i += kTeam) product.multiply(scale_diag[i]);
+  return sum_of_team(product.log());
 }
 template <class V>
 REPARAM_HD V log_det(int64_t d, Tril<const V> scale_tril) {  // sum_i log L_ii, NaN unless all are > 0
   LogProduct<V> product;
-  for (int64_t i = 0; i < d; ++i) product.multiply(scale_tril(i, i));
-  return product.log();
+  for (int64_t i = rank_in_team(); i < d; i += kTeam) product.multiply(scale_tril(i, i));
+  return sum_of_team(product.log());
 }
 
 // A factor of d * (d + 1) / 2 elements that all lanes share.
@@ -114,8 +116,8 @@ REPARAM_HD V log_det(int64_t, SharedTril<V> scale_tril) {
 template <class V>
 REPARAM_HD V square_norm(int64_t n, Vec<const V> x) {
   V sum = constant<V>(0);
-  for (int64_t i = 0; i < n; ++i) sum = mul_add(x[i], x[i], sum);
-  return sum;
+  for (int64_t i = rank_in_team(); i < n; i += kTeam) sum = mul_add(x[i], x[i], sum);
+  return sum_of_team(sum);
 }
 
 // sums[r][c] <- sums[r][c] - sum_{k < n} l(i + r, k) column[c][k]: a tile of R x C sums in registers, R + C loads for
@@ -155,6 +157,16 @@ REPARAM_HD void solve_rows(L l, int64_t i, Vec<V> x) {
 // x <- L^-1 x.
 template <class V, class L>
 REPARAM_HD void solve_lower(int64_t d, L l, Vec<V> x) {
+  if constexpr (kTeam > 1) {  // a column at a time
+    for (int64_t i = 0; i < d; ++i) {
+      const V xi = x[i] / l(i, i);
+      sync_team();
+      if (i % kTeam == rank_in_team()) x[i] = xi;
+      for (int64_t k = i + 1 + rank_in_team(); k < d; k += kTeam) x[k] = mul_add(l(k, i), -xi, x[k]);
+      sync_team();
+    }
+    return;
+  }
   int64_t i = 0;
   for (; i + 4 <= d; i += 4) solve_rows<4>(l, i, x);
   for (; i < d; ++i) solve_rows<1>(l, i, x);
@@ -185,6 +197,16 @@ REPARAM_HD void solve_rows_transposed(L l, int64_t i, Vec<V> x) {
 // x <- L^-T x.
 template <class V, class L>
 REPARAM_HD void solve_lower_transposed(int64_t d, L l, Vec<V> x) {
+  if constexpr (kTeam > 1) {  // a row at a time
+    for (int64_t i = d - 1; i >= 0; --i) {
+      const V xi = x[i] / l(i, i);
+      sync_team();
+      if (i % kTeam == rank_in_team()) x[i] = xi;
+      for (int64_t k = rank_in_team(); k < i; k += kTeam) x[k] = mul_add(l(i, k), -xi, x[k]);
+      sync_team();
+    }
+    return;
+  }
   int64_t i = d;
   for (; i >= 4; i -= 4) solve_rows_transposed<4>(l, i - 4, x);
   for (; i >= 1; --i) solve_rows_transposed<1>(l, i - 1, x);
@@ -193,6 +215,15 @@ REPARAM_HD void solve_lower_transposed(int64_t d, L l, Vec<V> x) {
 // y <- L x + y. Row by row, four rows at a time so that their chains of sums overlap.
 template <class V, class L>
 REPARAM_HD void multiply_lower(int64_t d, L l, Vec<const V> x, Vec<V> y) {
+  if constexpr (kTeam > 1) {  // a row for each thread
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
+      V sum = y[i];
+      for (int64_t j = 0; j <= i; ++j) sum = mul_add(l(i, j), x[j], sum);
+      y[i] = sum;
+    }
+    sync_team();
+    return;
+  }
   int64_t i = 0;
   for (; i + 4 <= d; i += 4) {
     const typename L::Row r0 = l.row(i), r1 = l.row(i + 1), r2 = l.row(i + 2), r3 = l.row(i + 3);
@@ -215,6 +246,15 @@ REPARAM_HD void multiply_lower(int64_t d, L l, Vec<const V> x, Vec<V> y) {
 // y <- L^T x + y, four rows at a time: what a row adds to y[j] comes after the rows above it.
 template <class V, class L>
 REPARAM_HD void multiply_lower_transposed(int64_t d, L l, Vec<const V> x, Vec<V> y) {
+  if constexpr (kTeam > 1) {  // a column for each thread
+    for (int64_t j = rank_in_team(); j < d; j += kTeam) {
+      V sum = y[j];
+      for (int64_t i = j; i < d; ++i) sum = mul_add(l(i, j), x[i], sum);
+      y[j] = sum;
+    }
+    sync_team();
+    return;
+  }
   int64_t i = 0;
   for (; i + 4 <= d; i += 4) {
     const typename L::Row r0 = l.row(i), r1 = l.row(i + 1), r2 = l.row(i + 2), r3 = l.row(i + 3);
@@ -233,15 +273,19 @@ REPARAM_HD void multiply_lower_transposed(int64_t d, L l, Vec<const V> x, Vec<V>
 template <class V>
 REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> out) {
   for (int64_t i = 0; i < d; ++i)
-    for (int64_t j = 0; j <= i; ++j) out(i, j) = a[i] * b[j];
+    for (int64_t j = rank_in_team(); j <= i; j += kTeam) out(i, j) = a[i] * b[j];
+  sync_team();
 }
 template <class V, class F>
 REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, Tril<V> out, F diagonal) {
   for (int64_t i = 0; i < d; ++i) {
-    const V own = diagonal(i);
-    for (int64_t j = 0; j <= i; ++j) out(i, j) = a[i] * b[j];
-    out(i, i) = out(i, i) + own;
+    if (i % kTeam == rank_in_team()) {  // the thread that writes entry (i, i) has read what lies there
+      const V own = diagonal(i);
+      out(i, i) = a[i] * b[i] + own;
+    }
+    for (int64_t j = rank_in_team(); j < i; j += kTeam) out(i, j) = a[i] * b[j];
   }
+  sync_team();
 }
 template <class V>
 REPARAM_HD void outer_lower(int64_t d, Vec<const V> a, Vec<const V> b, OuterProduct<V> out) {

@@ -31,6 +31,10 @@ struct PtrType<V, 1> {
   using type = V*;
 };
 template <class V>
+struct PtrType<V, 0> {
+  using type = V*;
+};
+template <class V>
 using Ptr = typename PtrType<V, REPARAM_STRIDE>::type;
 
 template <class V>

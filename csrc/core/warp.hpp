@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The threads that pack together on a GPU: the 32 of a warp. A test on the CPU, compiled with the GPU's REPARAM_STRIDE,
-// gives the first four functions bodies of its own.
+// The threads of a warp on a GPU, which pack together, and the team of threads that share an event. A body gives thread
+// `rank_in_team()` the coordinates rank, rank + kTeam, ... of a loop, and says `sync_team()` before others read what
+// was written; sums over all of them are `sum_of_team`. On a CPU, and where each thread has an event, a team is one
+// thread. A test on the CPU, compiled with a GPU's REPARAM_STRIDE, gives the functions of a warp bodies of its own.
 #pragma once
 #include "config.hpp"
 #if defined(__CUDACC__)
@@ -10,12 +12,16 @@
 namespace reparam::REPARAM_ARCH {
 
 inline constexpr int kWarp = 32;
+inline constexpr int kTeam = REPARAM_STRIDE == 0 ? kWarp : 1;
 
 #if defined(__CUDA_ARCH__)
 REPARAM_HD int lane_of_warp() { return static_cast<int>(threadIdx.x % kWarp); }
 REPARAM_HD void sync_warp() { __syncwarp(); }  // what threads wrote to their scratch, all of them see
 REPARAM_HD uint32_t lanes_where(bool value) { return __ballot_sync(~0u, value); }  // as a bit set
-REPARAM_HD int64_t from_lane(int64_t value, int lane) { return __shfl_sync(~0u, value, lane); }
+template <class T>
+REPARAM_HD T from_lane(T value, int lane) {
+  return __shfl_sync(~0u, value, lane);
+}
 // A value from the device's memory to scratch: to shared memory it travels by itself until `finish_copies`.
 template <class T>
 REPARAM_HD void copy_ahead(T* to, const T* from) {
@@ -27,23 +33,51 @@ REPARAM_HD void finish_copies() {
   __pipeline_wait_prior(0);
   __syncwarp();
 }
-#else
+#elif REPARAM_STRIDE != 1
 #if defined(__CUDACC__)  // the host's half of a kernel, which nobody calls
 REPARAM_HD int lane_of_warp() { return 0; }
 REPARAM_HD void sync_warp() {}
 REPARAM_HD uint32_t lanes_where(bool value) { return value; }
-REPARAM_HD int64_t from_lane(int64_t value, int) { return value; }
+template <class T>
+REPARAM_HD T from_lane(T value, int) {
+  return value;
+}
 #else
 int lane_of_warp();
 void sync_warp();
 uint32_t lanes_where(bool value);
-int64_t from_lane(int64_t value, int lane);
+int64_t word_from_lane(int64_t value, int lane);
+template <class T>
+REPARAM_HD T from_lane(T value, int lane) {
+  int64_t word = 0;
+  __builtin_memcpy(&word, &value, sizeof value);
+  word = word_from_lane(word, lane);
+  __builtin_memcpy(&value, &word, sizeof value);
+  return value;
+}
 #endif
 template <class T>
 REPARAM_HD void copy_ahead(T* to, const T* from) {
   *to = *from;
 }
 REPARAM_HD void finish_copies() { sync_warp(); }
+#endif
+
+#if REPARAM_STRIDE == 0
+REPARAM_HD int rank_in_team() { return lane_of_warp(); }
+REPARAM_HD void sync_team() { sync_warp(); }
+template <class V>
+REPARAM_HD V sum_of_team(V x) {  // the same bits for all
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) x = x + from_lane(x, lane_of_warp() ^ apart);
+  return x;
+}
+#else
+REPARAM_HD constexpr int rank_in_team() { return 0; }
+REPARAM_HD void sync_team() {}
+template <class V>
+REPARAM_HD V sum_of_team(V x) {
+  return x;
+}
 #endif
 
 }  // namespace reparam::REPARAM_ARCH

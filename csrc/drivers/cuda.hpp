@@ -26,6 +26,15 @@ struct Workspace {
   int warps_per_block = kMostWarps;
 };
 
+// How events meet threads: an event each, or one for the 32 of a warp, a team.
+struct CudaPasses {
+  int64_t (*warp_bytes[2][2])(const Call& call) = {};  // of scratch; [forward, reverse][float32, float64]
+  // Events [0, count), or where `blocks.partial` stands the blocks [0, count) of a reduction, which a team does not
+  // take.
+  cudaError_t (*launch[2][2])(CudaCall call, int64_t count, const Blocks& blocks, const Workspace& workspace,
+                              cudaStream_t stream) = {};
+};
+
 struct CudaKernels {
   const char* name;
   const char* signature;
@@ -33,10 +42,7 @@ struct CudaKernels {
   int attribute_count;
   bool has_vjp, vjp_from_outputs;
   PassSpec pass[2];
-  int64_t (*thread_bytes[2][2])(const Call& call);  // of scratch; [forward, reverse][float32, float64]
-  // Events [0, count), or where `blocks.partial` stands the blocks [0, count) of a reduction.
-  cudaError_t (*launch[2][2])(CudaCall call, int64_t count, const Blocks& blocks, const Workspace& workspace,
-                              cudaStream_t stream);
+  CudaPasses thread, team;  // no launch where the op takes no team
 };
 
 }  // namespace reparam

@@ -8,9 +8,9 @@
 namespace reparam {
 namespace {
 
-constexpr int kThreads = 128;                              // of a block that adds
-constexpr int kWarp = 32, kStride = 33, kSumsOfBlock = 8;  // as core/warp.hpp, core/view.hpp and drivers/shared.hpp say
-constexpr int64_t kMostWarpsInAll = int64_t{1} << 14;      // more than a large GPU runs at once
+constexpr int kThreads = 128;                          // of a block that adds
+constexpr int kWarp = 32, kSumsOfBlock = 8;            // as core/warp.hpp and drivers/shared.hpp say
+constexpr int64_t kMostWarpsInAll = int64_t{1} << 14;  // more than a large GPU runs at once
 constexpr int64_t kScratchBytes = int64_t{256} << 20;
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) & ~int64_t{255}; }
@@ -57,9 +57,14 @@ int warps_of_block(int64_t warp_bytes, int64_t block_limit, int64_t sm_limit) {
   return best;
 }
 
-// One part of a call, and how its scratch is cut up.
+// From this size of the last matrix dim on a warp shares an event: of smaller ones the scratch of 32 fits into shared
+// memory many times over.
+constexpr int64_t kLeastTeam = 17;
+
+// One part of a call: who runs it, and how its scratch is cut up.
 struct Launch {
   Part part;
+  const CudaPasses* passes;
   Blocks blocks;
   Workspace workspace;
   int64_t count = 0, round = 0;  // events, or blocks in all and in a round
@@ -67,8 +72,9 @@ struct Launch {
   int64_t partial = 0, carried = 0;
   int64_t bytes() const { return scratch + partial + carried; }
 
-  Launch(const CudaKernels& op, bool vjp, bool is_double, const Part& planned) : part(planned) {
+  Launch(const CudaKernels& op, bool vjp, bool is_double, const Part& planned) : part(planned), passes(&op.thread) {
     const Call& call = part.call;
+    const int64_t block_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     count = round = product(call.shape, call.rank);
     int64_t of_warp = kWarp;  // events, or blocks, that a warp takes at once
     if (part.kept_rank >= 0) {
@@ -77,10 +83,13 @@ struct Launch {
       round = round_of(part, blocks, is_double);
       of_warp = kWarp / kSumsOfBlock;
       partial = aligned(round * blocks.values * (is_double ? 8 : 4)), carried = aligned(8 * blocks.values);
+    } else if (op.team.launch[vjp][is_double] && call.extent[0] >= kLeastTeam &&
+               op.team.warp_bytes[vjp][is_double](call) <= block_limit) {
+      passes = &op.team;
+      of_warp = 1;
     }
-    workspace.bytes = kStride * op.thread_bytes[vjp][is_double](call);
+    workspace.bytes = passes->warp_bytes[vjp][is_double](call);
     workspace.warps = std::min((round + of_warp - 1) / of_warp, kMostWarpsInAll);
-    const int64_t block_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     if (workspace.bytes <= block_limit) {
       workspace.warps_per_block =
           warps_of_block(workspace.bytes, block_limit, ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
@@ -105,11 +114,10 @@ cudaError_t add(const Call& call, const RoundTask& task, cudaStream_t stream) {
 }
 
 template <class T>
-cudaError_t reduce(const CudaKernels& op, bool vjp, const Launch& launch, const CudaCall& work, char* scratch,
+cudaError_t reduce(const PassSpec& pass, bool vjp, const Launch& launch, const CudaCall& work, char* scratch,
                    cudaStream_t stream) {
   const Call& call = launch.part.call;
-  RoundTask task{op.pass[vjp], launch.blocks, launch.part.kept_rank, 0, 0, product(call.shape, launch.part.kept_rank),
-                 nullptr};
+  RoundTask task{pass, launch.blocks, launch.part.kept_rank, 0, 0, product(call.shape, launch.part.kept_rank), nullptr};
   if (launch.blocks.terms == 0) return add<T>(call, task, stream);
   Blocks& blocks = task.blocks;
   blocks.partial = scratch + launch.scratch;
@@ -117,7 +125,8 @@ cudaError_t reduce(const CudaKernels& op, bool vjp, const Launch& launch, const 
   for (; blocks.first < launch.count; blocks.first = task.end) {
     task.end = std::min(blocks.first + launch.round, launch.count);
     task.kept_first = blocks.first / blocks.count, task.kept_end = (task.end - 1) / blocks.count + 1;
-    cudaError_t error = op.launch[vjp][sizeof(T) == 8](work, task.end - blocks.first, blocks, launch.workspace, stream);
+    cudaError_t error =
+        launch.passes->launch[vjp][sizeof(T) == 8](work, task.end - blocks.first, blocks, launch.workspace, stream);
     if (error == cudaSuccess) error = add<T>(call, task, stream);
     if (error != cudaSuccess) return error;
   }
@@ -143,9 +152,10 @@ cudaError_t run_on_gpu(const CudaKernels& op, bool vjp, bool is_double, const Ca
     work.call.attributes = nullptr;
     cudaError_t error = cudaSuccess;
     if (part.kept_rank >= 0)
-      error = is_double ? reduce<double>(op, vjp, launch, work, scratch, stream)
-                        : reduce<float>(op, vjp, launch, work, scratch, stream);
-    else if (launch.count) error = op.launch[vjp][is_double](work, launch.count, {}, launch.workspace, stream);
+      error = is_double ? reduce<double>(op.pass[vjp], vjp, launch, work, scratch, stream)
+                        : reduce<float>(op.pass[vjp], vjp, launch, work, scratch, stream);
+    else if (launch.count)
+      error = launch.passes->launch[vjp][is_double](work, launch.count, {}, launch.workspace, stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Events on the threads of a warp, one each, with the bodies of the scalar arch. The values of an event lie in scratch,
-// shared memory where it fits. Operands travel by the whole warp: neighbouring threads take neighbouring elements, so
-// that a line of memory is moved once and in one piece, and the way into scratch is the transpose.
+// Events on the threads of a warp: one each, with the bodies of the scalar arch, or one for all of them, a team. The
+// values of an event lie in scratch, shared memory where they fit. Operands travel by the whole warp: neighbouring
+// threads take neighbouring elements, so that a line of memory is moved once and in one piece; where each thread has an
+// event, the way into scratch is the transpose.
 // Threads past the last event load and compute it too, but store nothing.
 #pragma once
 #include "../core/warp.hpp"
@@ -11,20 +12,36 @@
 
 namespace reparam::REPARAM_ARCH {
 
-REPARAM_HD Ptr<const float> draw_row(Key key, uint64_t stream, int64_t row, int64_t n, Ptr<float> buffer) {
-  return draw_row_loop<float>(key, stream, row, n, buffer);
+inline constexpr bool kShare = kTeam > 1;       // an event
+inline constexpr uint32_t kAll = ~uint32_t{0};  // threads of a warp
+
+// Row `row` of n normals of a stream: where a team shares it, each thread makes blocks of its own.
+template <class V>
+REPARAM_HD Ptr<const V> draw_row(Key key, uint64_t stream, int64_t row, int64_t n, Ptr<V> buffer) {
+  if constexpr (kShare) {
+    constexpr int per_block = normals_per_block<V>;
+    const int64_t first = row * n, first_block = first / per_block;
+    for (int64_t k = rank_in_team(); (first_block + k) * per_block < first + n; k += kTeam) {
+      V normals[per_block];
+      normal_block<V>(key, static_cast<uint64_t>(first_block + k), stream, normals);
+      REPARAM_UNROLL
+      for (int i = 0; i < per_block; ++i) buffer[k * per_block + i] = normals[i];
+    }
+    return buffer + (first - first_block * per_block);
+  } else {
+    return draw_row_loop<V>(key, stream, row, n, buffer);
+  }
 }
-REPARAM_HD Ptr<const double> draw_row(Key key, uint64_t stream, int64_t row, int64_t n, Ptr<double> buffer) {
-  return draw_row_loop<double>(key, stream, row, n, buffer);
-}
-template <class V>  // one normal, which an op of scalars keeps in a register
-REPARAM_HD void draw_row(Key key, uint64_t stream, int64_t, int64_t, V* to) {
-  V normals[normals_per_block<V>];
-  normal_block<V>(key, 0, stream, normals);
+REPARAM_HD void draw_row(Key key, uint64_t stream, int64_t, int64_t, float* to) {  // one normal, of an op of scalars
+  float normals[normals_per_block<float>];
+  normal_block<float>(key, 0, stream, normals);
   *to = normals[0];
 }
-
-inline constexpr uint32_t kAll = ~uint32_t{0};  // threads of a warp
+REPARAM_HD void draw_row(Key key, uint64_t stream, int64_t, int64_t, double* to) {
+  double normals[normals_per_block<double>];
+  normal_block<double>(key, 0, stream, normals);
+  *to = normals[0];
+}
 
 // The threads of a warp over (event, row, column): as many columns as there are, then rows, then events.
 struct Split {
@@ -44,8 +61,9 @@ struct Split {
 template <class F>
 REPARAM_HD void for_each_element(int64_t rows, int64_t columns, int64_t at, uint32_t which, F f) {
   const Split split(rows, columns);
-  for (int event = split.event; event < kWarp; event += split.events) {
-    const int64_t begin = from_lane(at, event);
+  const int events = kShare ? 1 : kWarp;
+  for (int event = split.event; event < events; event += split.events) {
+    const int64_t begin = kShare ? at : from_lane(at, event);
     if (!(which >> event & 1)) continue;
     for (int64_t i = split.row; i < rows; i += split.rows)
       for (int64_t j = split.column; j < columns; j += split.columns) f(event, begin, i, j);
@@ -57,31 +75,35 @@ template <class V>
 REPARAM_HD V& value_of(int thread, Alternating<V> own, int64_t i) {
   return own.first[static_cast<int>(i) * REPARAM_STRIDE + thread - lane_of_warp()];
 }
+template <class V>
+REPARAM_HD V& value_of(int, V* shared, int64_t i) {
+  return shared[i];
+}
 
 // Values 0 .. n - 1 of each event, `stride` apart in memory.
-template <class T>
-REPARAM_HD void load_values(Alternating<T> to, const T* data, int64_t at, int64_t n, int64_t stride) {
+template <class Values, class T>
+REPARAM_HD void load_values(Values to, const T* data, int64_t at, int64_t n, int64_t stride) {
   for_each_element(1, n, at, kAll, [&](int thread, int64_t begin, int64_t, int64_t j) {
     copy_ahead(&value_of(thread, to, j), data + begin + j * stride);
   });
 }
-template <class Stored, class V>
-REPARAM_HD void store_values(Stored* data, int64_t at, uint32_t which, Alternating<V> from, int64_t n, int64_t stride) {
+template <class Stored, class Values>
+REPARAM_HD void store_values(Stored* data, int64_t at, uint32_t which, Values from, int64_t n, int64_t stride) {
   for_each_element(1, n, at, which, [&](int thread, int64_t begin, int64_t, int64_t j) {
     data[begin + j * stride] = static_cast<Stored>(value_of(thread, from, j));
   });
 }
 
 // The lower triangle of a dense matrix.
-template <class T>
-REPARAM_HD void load_lower(Alternating<T> to, const T* data, int64_t at, int64_t d, const int64_t* stride) {
+template <class Values, class T>
+REPARAM_HD void load_lower(Values to, const T* data, int64_t at, int64_t d, const int64_t* stride) {
   for_each_element(d, d, at, kAll, [&](int thread, int64_t begin, int64_t i, int64_t j) {
     if (j <= i) copy_ahead(&value_of(thread, to, triangle(i) + j), data + begin + i * stride[0] + j * stride[1]);
   });
 }
 // With zeros above the diagonal, or mirrored where `symmetric`.
-template <class T>
-REPARAM_HD void store_lower(T* data, int64_t at, uint32_t which, Alternating<T> from, int64_t d, const int64_t* stride,
+template <class T, class Values>
+REPARAM_HD void store_lower(T* data, int64_t at, uint32_t which, Values from, int64_t d, const int64_t* stride,
                             bool symmetric) {
   for_each_element(d, d, at, which, [&](int thread, int64_t begin, int64_t i, int64_t j) {
     const int64_t row = symmetric && j > i ? j : i, column = symmetric && j > i ? i : j;
@@ -101,7 +123,7 @@ struct RowsOfWarp {
   uint64_t stream;
   REPARAM_HD Ptr<const V> row(int64_t i) const {
     const Ptr<V> to = buffer + (i & 1) * row_buffer_values(length);
-    if (drawn) return draw_row(key, stream, i, length, to);
+    if (drawn) return draw_row<V>(key, stream, i, length, to);
     sync_warp();  // others may still read what the buffer holds
     load_values(to, data + i * stride[0], at, length, stride[1]);
     finish_copies();
@@ -123,15 +145,21 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
 
   const Call& call;
   const double* attributes;
-  char* buffer[kCount];  // of this thread
+  struct Slot {
+    alignas(8) char bytes[8];
+  };
+  Slot slot[kCount];     // a scalar, in registers
+  char* buffer[kCount];  // of this thread, or this team
   Ptr<T> sums[kCount];   // of a reduced output
   Ptr<V> scratch;
   RowsOfWarp<V> source[kCount];
   int64_t at[kCount], loaded[kCount];
 
-  // Cuts `values` of `size` bytes for each thread out of the arena.
+  // Cuts `values` of `size` bytes for each thread, or for the team, out of the arena.
   static REPARAM_HD char* take(char* arena, int64_t& bytes, int64_t values, int64_t size) {
-    char* const place = arena ? arena + bytes * REPARAM_STRIDE + lane_of_warp() * size : nullptr;
+    char* const place = !arena   ? nullptr
+                        : kShare ? arena + bytes
+                                 : arena + bytes * REPARAM_STRIDE + lane_of_warp() * size;
     bytes += (values * size + 7) & ~int64_t{7};
     return place;
   }
@@ -150,9 +178,11 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
         if (pack) pack->buffer[I] = pack->buffer[kInPlace.input];
       return;
     }
-    char* const place = take(arena, bytes, packed_values(spec, call.extent), sizeof(Value<I>));
-    if (pack) pack->buffer[I] = place;
-    if (!Pass::spec().writes[I] || !call.operand[I].reduced) return;
+    if constexpr (spec.kind != Kind::scalar) {
+      char* const place = take(arena, bytes, packed_values(spec, call.extent), sizeof(Value<I>));
+      if (pack) pack->buffer[I] = place;
+    }
+    if (kShare || !Pass::spec().writes[I] || !call.operand[I].reduced) return;
     char* const own = take(arena, bytes, packed_values(spec, call.extent), sizeof(T));
     if (pack) pack->sums[I] = {reinterpret_cast<T*>(own)};
   }
@@ -185,7 +215,8 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
 
   template <int I>
   REPARAM_HD auto values() {
-    return Ptr<Value<I>>{reinterpret_cast<Value<I>*>(buffer[I])};
+    if constexpr (Pass::operand(I).kind == Kind::scalar) return reinterpret_cast<Value<I>*>(slot[I].bytes);
+    else return Ptr<Value<I>>{reinterpret_cast<Value<I>*>(buffer[I])};
   }
 
   template <int I>
@@ -217,17 +248,17 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
       } else if constexpr (spec.kind == Kind::scalar) {
         if constexpr (spec.drawable)
           if (operand.drawn) {
-            draw_row(draw_key(call), stream, 0, 1, &values<I>()[0]);
+            draw_row(draw_key(call), stream, 0, 1, values<I>());
             return;
           }
-        values<I>()[0] = static_cast<Value<I>>(data[at[I]]);
+        *values<I>() = static_cast<Value<I>>(data[at[I]]);
       } else {
         if (I != kInPlace.input && lanes_where(loaded[I] == at[I]) == kAll) return;  // one for many events
         loaded[I] = at[I];
         const int64_t d = call.extent[spec.symbol[0]];
         if constexpr (spec.drawable)
           if (operand.drawn) {
-            draw_row(draw_key(call), stream, 0, d, values<I>());
+            draw_row<V>(draw_key(call), stream, 0, d, values<I>());
             return;
           }
         if (is_matrix(spec) && !operand.packed) load_lower(values<I>(), data, at[I], d, operand.event_stride);
@@ -244,7 +275,7 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
     if (!Pass::spec().writes[I] || !operand.data || operand.reduced) return;
     auto* data = reinterpret_cast<Element<I>*>(operand.data);
     if constexpr (spec.kind == Kind::scalar) {
-      if (which >> lane_of_warp() & 1) data[at[I]] = static_cast<Element<I>>(values<I>()[0]);
+      if (which >> lane_of_warp() & 1) data[at[I]] = static_cast<Element<I>>(*values<I>());
       return;
     }
     if constexpr (is_matrix(spec))
@@ -295,15 +326,19 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
     finish_copies();
     this->compute(wants_values);
     sync_warp();
-    const uint32_t which = lanes_where(inside);
+    const uint32_t which = kShare ? 1 : lanes_where(inside);
     (store<I>(which), ...);
   }
 
-  // Events [0, count), a thread each; or blocks [0, count) of a reduction, a thread for each partial sum: number k is
-  // of the terms k, k + 8, ... of its block.
+  // Events [0, count), a thread or the team each; or, not for a team, blocks [0, count) of a reduction, a thread for
+  // each partial sum: number k is of the terms k, k + 8, ... of its block.
   template <int... I>
   REPARAM_HD void run(int64_t count, const Blocks& blocks, int64_t warp, int64_t warps, Indices<I...> all) {
     const bool wants_values = any_value_wanted<Op, kVjp>(call), reduces = blocks.partial != nullptr;
+    if constexpr (kShare) {
+      for (int64_t event = warp; event < count; event += warps) run_event(event, true, wants_values, all);
+      return;
+    }
     const int lane = lane_of_warp(), threads = reduces ? kSums : 1, together = kWarp / threads;
     const int64_t terms = blocks.terms < kBlockTerms ? blocks.terms : int64_t{kBlockTerms};
     const int64_t steps = reduces ? (terms + kSums - 1) / kSums : 1;
@@ -331,26 +366,28 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
 template <class Op, class T, bool kVjp, class N>
 REPARAM_HD void run_warp(const Call& call, const double* attributes, int64_t count, const Blocks& blocks, int64_t warp,
                          int64_t warps, char* arena) {
-  if constexpr (is_elementwise<Op, kVjp>())
+  if constexpr (is_elementwise<Op, kVjp>() && !kShare)
     if (!blocks.partial) {
       Elementwise<Op, T, kVjp> elementwise{call, attributes, {}, {}, {}};
       for (int64_t event = warp * kWarp + lane_of_warp(); event < count; event += warps * kWarp)
         elementwise.run(event, event + 1);
       return;
     }
-  WarpPack<Op, T, kVjp, N> pack{{}, call, attributes, {}, {}, {}, {}, {}, {}};
+  WarpPack<Op, T, kVjp, N> pack{{}, call, attributes, {}, {}, {}, {}, {}, {}, {}};
   constexpr indices<pack.kCount> all;
   pack.begin(arena, all);
   pack.run(count, blocks, warp, warps, all);
 }
 
-// Bytes of scratch of a thread.
+// Bytes of scratch of a warp.
 template <class Op, class T, bool kVjp>
-static int64_t bytes_of_thread(const Call& call) {
+static int64_t warp_bytes(const Call& call) {
   using Pack = WarpPack<Op, T, kVjp, Dynamic>;
-  bool reduces = !is_elementwise<Op, kVjp>();
-  for (const OperandData& operand : call.operand) reduces = reduces || operand.reduced;
-  return reduces ? Pack::lay_out(call, nullptr, nullptr, indices<Pack::kCount>{}) : 0;
+  bool packs = kShare || !is_elementwise<Op, kVjp>();
+  for (const OperandData& operand : call.operand) packs = packs || operand.reduced;
+  if (!packs) return 0;
+  const int64_t bytes = Pack::lay_out(call, nullptr, nullptr, indices<Pack::kCount>{});
+  return kShare ? bytes : bytes * REPARAM_STRIDE;
 }
 
 }  // namespace reparam::REPARAM_ARCH

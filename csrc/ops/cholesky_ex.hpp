@@ -13,7 +13,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct cholesky_ex {
   static constexpr auto signature = "sym(d)->tril(d),():i4";
-  static constexpr bool vjp_from_outputs = true;
+  static constexpr bool vjp_from_outputs = true, takes_team = true;
   static constexpr InPlace forward_in_place{.input = 0, .output = 1};  // L over A
   static constexpr InPlace vjp_in_place{.input = 1, .output = 2};      // ct_a over ct_scale_tril
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * n[0] * (n[0] / 3.0 + 2); }
@@ -54,6 +54,7 @@ struct cholesky_ex {
     for (int r = 0; r < C; ++r) REPARAM_UNROLL
     for (int c = 0; c < C; ++c) sum[r][c] = c <= r ? a(j + r, j + c) : zero;
     subtract_earlier<C, C>(sum, l, j, j);
+    sync_team();  // all have read the triangle, which L may lie over
     REPARAM_UNROLL
     for (int c = 0; c < C; ++c) {
       REPARAM_UNROLL
@@ -63,20 +64,23 @@ struct cholesky_ex {
       const V here = select(first_bad == zero, constant<V>(static_cast<double>(j + c + 1)), first_bad);
       first_bad = select(good, first_bad, here);
       const V root = square_root(pivot);
-      l(j + c, j + c) = root;
+      if (rank_in_team() == 0) l(j + c, j + c) = root;
       inverse[c] = constant<V>(1) / root;
       REPARAM_UNROLL
       for (int r = c + 1; r < C; ++r) {
         REPARAM_UNROLL
         for (int k = 0; k < c; ++k) sum[r][c] = mul_add(sum[r][k], -sum[c][k], sum[r][c]);
         sum[r][c] = sum[r][c] * inverse[c];
-        l(j + r, j + c) = sum[r][c];
+        if (rank_in_team() == 0) l(j + r, j + c) = sum[r][c];
       }
     }
-    int64_t i = j + C;
-    for (; i + 4 <= d; i += 4) tile<4, C>(a, l, i, j, inverse);
-    if (i + 2 <= d) tile<2, C>(a, l, i, j, inverse), i += 2;
+    sync_team();
+    constexpr int R = kTeam > 1 ? 2 : 4;  // two rows for each of 32 threads: a column of d = 64 at once
+    int64_t i = j + C + R * rank_in_team();
+    for (; i + R <= d; i += R * kTeam) tile<R, C>(a, l, i, j, inverse);
+    if (R > 2 && i + 2 <= d) tile<2, C>(a, l, i, j, inverse), i += 2;
     if (i < d) tile<1, C>(a, l, i, j, inverse);
+    sync_team();
   }
 
   template <class V, class N>
@@ -89,7 +93,7 @@ struct cholesky_ex {
     info() = first_bad;
     const auto failed = first_bad > constant<V>(0);
     if (any(failed))
-      for (int64_t k = 0; k < triangle(d); ++k)
+      for (int64_t k = rank_in_team(); k < triangle(d); k += kTeam)
         scale_tril.first[k] = select(failed, quiet_nan<V>(), scale_tril.first[k]);
   }
 
@@ -103,9 +107,8 @@ struct cholesky_ex {
     V minus[R];
     REPARAM_UNROLL
     for (int m = 0; m < R; ++m) b[m] = l.row(i + m), b_bar[m] = l_bar.row(i + m), minus[m] = -b_bar[m][j];
-    for (int64_t k = 0; k < j; ++k) {
-      const V along = r[k];
-      V sum = r_bar[k];
+    for (int64_t k = rank_in_team(); k < j; k += kTeam) {
+      V along = r[k], sum = r_bar[k];
       REPARAM_UNROLL
       for (int m = 0; m < R; ++m) {
         sum = mul_add(minus[m], b[m][k], sum);
@@ -120,26 +123,27 @@ struct cholesky_ex {
                              Tril<const V> ct_scale_tril,    // output cotangents
                              Tril<V> ct_a) {                 // input cotangents
     if (ct_a.first != ct_scale_tril.first)
-      for (int64_t k = 0; k < triangle(d); ++k) ct_a.first[k] = ct_scale_tril.first[k];
+      for (int64_t k = rank_in_team(); k < triangle(d); k += kTeam) ct_a.first[k] = ct_scale_tril.first[k];
+    sync_team();
     for (int64_t j = d - 1; j >= 0; --j) {
-      const Ptr<const V> r = scale_tril.row(j);
-      const Ptr<V> r_bar = ct_a.row(j);
       const V inverse = constant<V>(1) / scale_tril(j, j);
-      V pivot_bar = ct_a(j, j);
-      for (int64_t i = j + 1; i < d; ++i) {
-        V& c_bar = ct_a(i, j);
-        c_bar = c_bar * inverse;
+      V pivot_bar = rank_in_team() == 0 ? ct_a(j, j) : constant<V>(0);
+      for (int64_t i = j + 1 + rank_in_team(); i < d; i += kTeam) {
+        const V c_bar = ct_a(i, j) = ct_a(i, j) * inverse;
         pivot_bar = mul_add(-scale_tril(i, j), c_bar, pivot_bar);
       }
-      pivot_bar = pivot_bar * inverse;
-      for (int64_t k = 0; k < j; ++k) r_bar[k] = mul_add(-pivot_bar, r[k], r_bar[k]);
+      pivot_bar = sum_of_team(pivot_bar) * inverse;
+      sync_team();
+      for (int64_t k = rank_in_team(); k < j; k += kTeam)
+        ct_a(j, k) = mul_add(-pivot_bar, scale_tril(j, k), ct_a(j, k));
       int64_t i = j + 1;
       for (; i + 4 <= d; i += 4) sweep_rows<4>(scale_tril, ct_a, i, j);
       for (; i < d; ++i) sweep_rows<1>(scale_tril, ct_a, i, j);
-      ct_a(j, j) = pivot_bar * constant<V>(0.5);
+      if (rank_in_team() == 0) ct_a(j, j) = pivot_bar * constant<V>(0.5);
+      sync_team();
     }
     for (int64_t i = 1; i < d; ++i)  // each off-diagonal entry stands twice in a symmetric matrix
-      for (int64_t j = 0; j < i; ++j) ct_a(i, j) = ct_a(i, j) * constant<V>(0.5);
+      for (int64_t j = rank_in_team(); j < i; j += kTeam) ct_a(i, j) = ct_a(i, j) * constant<V>(0.5);
   }
 };
 

@@ -17,6 +17,7 @@ namespace reparam::REPARAM_ARCH {
 struct normal_tril_kl {
   static constexpr auto signature = "(d),tril(d),(d),tril(d)->()";
   static constexpr bool vjp_gives_values = true;  // both need E and y
+  static constexpr bool takes_team = true;        // of whom one has columns rank, rank + kTeam, ... of every row
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] * (n[0] / 3.0 + 3) + 40); }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return triangle(n[0]) + n[0]; }
 
@@ -35,13 +36,13 @@ struct normal_tril_kl {
       const V a = factor(k), b = factor(k + 1);
       const Ptr<const V> upper = rows.row(k), lower = rows.row(k + 1);
       const int64_t both = k + 1 < columns ? k + 1 : columns;
-      for (int64_t j = 0; j < both; ++j) to[j] = mul_add(b, lower[j], mul_add(a, upper[j], to[j]));
-      if (both < columns) to[both] = mul_add(b, lower[both], to[both]);
+      for (int64_t j = rank_in_team(); j < both; j += kTeam) to[j] = mul_add(b, lower[j], mul_add(a, upper[j], to[j]));
+      if (both < columns && both % kTeam == rank_in_team()) to[both] = mul_add(b, lower[both], to[both]);
     }
     for (; k < end; ++k) {
       const V a = factor(k);
       const Ptr<const V> last = rows.row(k);
-      for (int64_t j = 0; j <= k && j < columns; ++j) to[j] = mul_add(a, last[j], to[j]);
+      for (int64_t j = rank_in_team(); j <= k && j < columns; j += kTeam) to[j] = mul_add(a, last[j], to[j]);
     }
   }
 
@@ -54,11 +55,12 @@ struct normal_tril_kl {
     for (int64_t i = 0; i < d; ++i) {
       const V minus = constant<V>(-1) / other_scale_tril(i, i);
       const Vec<V> row{e.row(i)};
-      for (int64_t j = 0; j <= i; ++j) row[j] = other_scale_tril(i, j) - scale_tril(i, j);
+      for (int64_t j = rank_in_team(); j <= i; j += kTeam) row[j] = other_scale_tril(i, j) - scale_tril(i, j);
       add_rows<V>(0, i, i, [&](int64_t k) { return other_scale_tril(i, k); }, Tril<const V>{e.first}, row);
-      for (int64_t j = 0; j <= i; ++j) row[j] = row[j] * minus;
-      y[i] = other_loc[i] - loc[i] + poison;
+      for (int64_t j = rank_in_team(); j <= i; j += kTeam) row[j] = row[j] * minus;
     }
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) y[i] = other_loc[i] - loc[i] + poison;
+    sync_team();
     solve_lower(d, other_scale_tril, y);
     return {{e.first}, as_const(y), poison};
   }
@@ -66,11 +68,10 @@ struct normal_tril_kl {
   template <class V>
   REPARAM_HD static V divergence(int64_t d, Whitened<V> w, Tril<const V> scale_tril, Tril<const V> other_scale_tril) {
     V squares = square_norm<V>(d, w.y), terms = constant<V>(0);
-    for (int64_t i = 0; i < d; ++i) {
-      squares = squares + square_norm<V>(i, Vec<const V>{w.e.row(i)});
+    for (int64_t i = 0; i < d; ++i) squares = squares + square_norm<V>(i, Vec<const V>{w.e.row(i)});
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
       terms = terms + normal_diag_kl::scale_term(scale_tril(i, i), other_scale_tril(i, i));
-    }
-    return mul_add(constant<V>(0.5), squares, terms);
+    return mul_add(constant<V>(0.5), squares, sum_of_team(terms));
   }
 
   template <class V, class N>
@@ -87,7 +88,7 @@ struct normal_tril_kl {
       const V inverse = constant<V>(1) / m(i, i);
       const Vec<V> row{g.row(i)};
       add_rows<V>(i + 1, d, i + 1, [&](int64_t k) { return -m(k, i); }, Tril<const V>{g.first}, row);
-      for (int64_t j = 0; j <= i; ++j) row[j] = row[j] * inverse;
+      for (int64_t j = rank_in_team(); j <= i; j += kTeam) row[j] = row[j] * inverse;
     }
   }
 
@@ -101,21 +102,25 @@ struct normal_tril_kl {
     const auto w = whiten<V>(d, scratch, loc, scale_tril, other_loc, other_scale_tril);
     if (kl.wanted) kl() = divergence<V>(d, w, scale_tril, other_scale_tril);
     const V ct = ct_kl() + w.poison;
-    for (int64_t i = 0; i < d; ++i) ct_other_loc[i] = ct * w.y[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) ct_other_loc[i] = ct * w.y[i];
+    sync_team();
     solve_lower_transposed(d, other_scale_tril, ct_other_loc);
-    for (int64_t i = 0; i < d; ++i) ct_loc[i] = -ct_other_loc[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) ct_loc[i] = -ct_other_loc[i];
     if (!ct_scale_tril.wanted && !ct_other_scale_tril.wanted) return;
     const Tril<V> g = ct_scale_tril;
-    for (int64_t k = 0; k < triangle(d); ++k) g.first[k] = ct * w.e.first[k];
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t j = rank_in_team(); j <= i; j += kTeam) g(i, j) = ct * w.e(i, j);
     solve_transposed<V>(d, other_scale_tril, g);
+    sync_team();
     for (int64_t i = 0; i < d && ct_other_scale_tril.wanted; ++i) {
       const Vec<V> row{ct_other_scale_tril.row(i)};
-      for (int64_t j = 0; j <= i; ++j) row[j] = mul_add(ct_other_loc[i], w.y[j], g(i, j));
+      for (int64_t j = rank_in_team(); j <= i; j += kTeam) row[j] = mul_add(ct_other_loc[i], w.y[j], g(i, j));
       multiply_lower(i + 1, w.e, Vec<const V>{g.row(i)}, row);
-      row[i] = mul_add(ct, w.e(i, i) / other_scale_tril(i, i), row[i]);
-      for (int64_t j = 0; j <= i; ++j) row[j] = -row[j];
+      if (i % kTeam == rank_in_team()) row[i] = mul_add(ct, w.e(i, i) / other_scale_tril(i, i), row[i]);
+      for (int64_t j = rank_in_team(); j <= i; j += kTeam) row[j] = -row[j];
     }
-    for (int64_t i = 0; i < d; ++i) g(i, i) = g(i, i) + ct * w.e(i, i) / scale_tril(i, i);
+    sync_team();
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) g(i, i) = g(i, i) + ct * w.e(i, i) / scale_tril(i, i);
   }
 };
 

@@ -10,7 +10,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_log_prob {
   static constexpr auto signature = "(d),(d),tril(d)->()";
-  static constexpr bool shares_factor = true;
+  static constexpr bool shares_factor = true, takes_team = true;
   static constexpr bool vjp_gives_values = true;                   // both need y
   static constexpr InPlace vjp_in_place{.input = 2, .output = 7};  // ct_scale_tril over scale_tril
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 20.0); }
@@ -19,7 +19,8 @@ struct normal_tril_log_prob {
   template <class V, class L>
   REPARAM_HD static void whiten(int64_t d, Vec<const V> value, Vec<const V> loc, L scale_tril, Vec<V> y) {
     const V poison = poison_unless_positive<V>(d, scale_tril);
-    for (int64_t i = 0; i < d; ++i) y[i] = value[i] - loc[i] + poison;
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) y[i] = value[i] - loc[i] + poison;
+    sync_team();
     solve_lower(d, scale_tril, y);
   }
 
@@ -43,9 +44,11 @@ struct normal_tril_log_prob {
     whiten<V>(d, value, loc, scale_tril, y);
     if (log_prob.wanted) log_prob() = density<V>(d, as_const(y), scale_tril);
     const V ct = ct_log_prob();
-    for (int64_t i = 0; i < d; ++i) ct_loc[i] = y[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) ct_loc[i] = y[i];
+    sync_team();
     solve_lower_transposed(d, scale_tril, ct_loc);
-    for (int64_t i = 0; i < d; ++i) ct_loc[i] = ct * ct_loc[i], ct_value[i] = -ct_loc[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) ct_loc[i] = ct * ct_loc[i], ct_value[i] = -ct_loc[i];
+    sync_team();
     if (!ct_scale_tril.wanted) return;
     outer_lower(d, as_const(ct_loc), as_const(y), ct_scale_tril, [&](int64_t i) { return -ct / scale_tril(i, i); });
   }

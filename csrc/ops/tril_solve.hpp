@@ -9,7 +9,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct tril_solve {
   static constexpr auto signature = "tril(d),(d)->(d)";
-  static constexpr bool shares_factor = true;
+  static constexpr bool shares_factor = true, takes_team = true;
   static constexpr auto attributes = "transpose";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[0]; }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return n[0]; }
@@ -19,7 +19,8 @@ struct tril_solve {
                                  Vec<const V> b,  // inputs
                                  Vec<V> x) {      // outputs
     const V poison = poison_unless_positive<V>(d, scale_tril);
-    for (int64_t i = 0; i < d; ++i) x[i] = b[i] + poison;
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) x[i] = b[i] + poison;
+    sync_team();
     if (attribute[0] != 0) solve_lower_transposed(d, scale_tril, x);
     else solve_lower(d, scale_tril, x);
   }
@@ -31,7 +32,8 @@ struct tril_solve {
                              M ct_scale_tril, Vec<V> ct_b) {  // input cotangents
     const V poison = poison_unless_positive<V>(d, scale_tril);
     const bool transpose = attribute[0] != 0;
-    for (int64_t i = 0; i < d; ++i) x[i] = -b[i] + poison, ct_b[i] = ct_x[i] + poison;
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) x[i] = -b[i] + poison, ct_b[i] = ct_x[i] + poison;
+    sync_team();
     if (transpose) solve_lower(d, scale_tril, ct_b);
     else solve_lower_transposed(d, scale_tril, ct_b);
     if (!ct_scale_tril.wanted) return;

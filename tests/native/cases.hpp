@@ -82,6 +82,7 @@ struct Array {
   std::vector<char> bytes, before;
   Shape shape, stride;
   int64_t item, origin = 0;
+  bool packed = false;
 
   Array(Shape shape_, int64_t item_, Layout layout, unsigned fixed)
       : shape(std::move(shape_)), stride(strides_of(shape, layout, fixed)), item(item_) {

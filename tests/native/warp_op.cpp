@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What nvcc makes of an op, by the host's compiler: the same loops, packing and body, with the functions of a warp from
-// warp.cpp. Compiled once per op.
+// emulated.hpp. Compiled once per op with the REPARAM_STRIDE of a thread's event, and once with that of a team's.
 #include REPARAM_OP_HEADER
 #include "drivers/warp.hpp"
-#include "warp.hpp"
+#include "emulated.hpp"
 
 #define REPARAM_JOIN_(a, b) a##b
 #define REPARAM_JOIN(a, b) REPARAM_JOIN_(a, b)
@@ -22,8 +22,8 @@ template <bool kVjp>
 static constexpr void add_pass(WarpKernels& kernels) {
   if constexpr (!kVjp || OpTraits<Op>::has_vjp()) {
     kernels.run[kVjp][0] = run<float, kVjp>, kernels.run[kVjp][1] = run<double, kVjp>;
-    kernels.thread_bytes[kVjp][0] = bytes_of_thread<Op, float, kVjp>;
-    kernels.thread_bytes[kVjp][1] = bytes_of_thread<Op, double, kVjp>;
+    kernels.warp_bytes[kVjp][0] = warp_bytes<Op, float, kVjp>;
+    kernels.warp_bytes[kVjp][1] = warp_bytes<Op, double, kVjp>;
   }
 }
 
@@ -33,7 +33,7 @@ static constexpr WarpKernels make_kernels() {
   return kernels;
 }
 
-extern const WarpKernels REPARAM_JOIN(REPARAM_OP, _warp);
-constinit const WarpKernels REPARAM_JOIN(REPARAM_OP, _warp) = make_kernels();
+extern const WarpKernels REPARAM_JOIN(REPARAM_OP, _kernels);
+constinit const WarpKernels REPARAM_JOIN(REPARAM_OP, _kernels) = make_kernels();
 
 }  // namespace reparam::REPARAM_ARCH
