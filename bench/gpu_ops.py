@@ -19,8 +19,7 @@ import numpy as np
 import reparam as rp
 
 from .._op import Op
-from ..selftest import problems
-from . import tolerances
+from ..selftest import problems, tolerances
 from .gpu_device import Device, Report
 from .gpu_problems import NOISE, OPS, Arrays, Problem, differences, guarded, problem, run, sizes_of, ways
 from .row import DTYPES

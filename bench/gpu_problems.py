@@ -11,8 +11,7 @@ import numpy as np
 import reparam as rp
 
 from .._op import Op
-from ..selftest import problems
-from . import tolerances
+from ..selftest import problems, tolerances
 from .gpu_device import Report
 
 NOISE = ("bits", "normal")  # numbers that must be equal to the bit

@@ -6,13 +6,6 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
-from reparam._bench.tolerances import (  # noqa: F401
-    condition,
-    condition_of_problem,
-    event_error,
-    largest_entry,
-    limit,
-)
 
 import reparam as rp
 from reparam import _core, _dispatch
@@ -36,6 +29,13 @@ from reparam.selftest.problems import (  # noqa: F401
     sample_inputs,
     variants,
     vjp,
+)
+from reparam.selftest.tolerances import (  # noqa: F401
+    condition,
+    condition_of_problem,
+    event_error,
+    largest_entry,
+    limit,
 )
 
 DTYPES = ("float32", "float64")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one table of tolerances, for the tests and for the checks on a GPU: ``c(d) * unit roundoff * condition``."""
+"""The one table of tolerances, for the tests and the checks on a GPU: ``c(d) * unit roundoff * condition``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._op import Op
-from ..selftest.problems import UNIT, extents_of
+from .problems import UNIT, extents_of
 
 Array = np.ndarray[Any, Any]
 
