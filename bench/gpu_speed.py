@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import gc
 import importlib
 import os
@@ -22,7 +23,7 @@ import numpy as np
 
 import reparam as rp
 
-from . import answers, report, timing, work_cholesky, work_density, work_elbo, work_noise, work_training
+from . import answers, report, rivals, timing, work_cholesky, work_density, work_elbo, work_noise, work_training
 from .gpu_device import Device, Report
 from .row import Contestant, Row, Target, parts, recycled
 
@@ -98,13 +99,25 @@ def cupy_cholesky(a: Any) -> Callable[[], Any]:
     return lambda: cupy.linalg.cholesky(a)
 
 
+def torch_cholesky(a: Any) -> Callable[[], Any]:
+    """The form that does not wait for the errors of the batch."""
+    import torch
+
+    (tensor,) = rivals.tensors([a])
+    out = (torch.empty_like(tensor), torch.empty(len(tensor), dtype=torch.int32, device=tensor.device))
+    return lambda: torch.linalg.cholesky_ex(tensor, out=out)[0]
+
+
 def cholesky_rows() -> Iterator[Row]:
-    """The factor, and its vjp."""
-    rival = Contestant("cupy", "library", cupy_cholesky)
+    """The factor, whose errors nobody waits for, and its vjp."""
+    ours = Contestant("reparam", "ours", recycled(functools.partial(rp.cholesky, check=False)))
+    torch, cupy = Contestant("torch", "library", torch_cholesky), Contestant("cupy", "library", cupy_cholesky)
     for dtype, sizes in CHOLESKY.items():
         for d, (share, times) in sizes.items():
             row = work_cholesky.forward(d, EVENTS, dtype, "M", False, EVENTS)
-            yield repeated(row, batch_of(row), shares(share, times), (rival,))
+            jax = tuple(c for c in row.contestants if c.library == "jax")
+            row = dataclasses.replace(row, contestants=(ours, torch, cupy, *jax))
+            yield repeated(row, batch_of(row), shares(share, times))
     for d, (share, times) in PULL.items():
         row = work_cholesky.vjp(d, "float32", "M", EVENTS)
         yield repeated(row, batch_of(row), shares(share, times))
@@ -190,6 +203,7 @@ def held_runners(device: Device, found: Report, row: Row, rivals_here: tuple[str
     """The contestants whose answers agree, ours first; none where ours is wrong. Who fails is named."""
     few = row.inputs()
     inputs, held = on_device(device, row, few), answers.CHECKS[row.check](row, few)
+    device.synchronize()  # JAX has streams of its own
     runners = []
     for contestant in row.contestants:
         ours = contestant.library == "reparam"
@@ -220,16 +234,24 @@ def check_speed(
         if found.over:
             left.append(row.name)
             continue
-        runners = held_runners(device, found, row, rivals_here)
-        if runners:
-            timed = timing.measure(runners, seconds)
-            result = report.result(row, timed, {"copy": {"1": copy, "all": copy}})
-            print(report.line(result), flush=True)
-            found.row(result)
-        del runners
+        try:
+            _one_row(device, found, row, rivals_here, copy, seconds)
+        except Exception as error:
+            found.fail(f"{row.name}: {type(error).__name__}: {str(error)[:200]}")
         give_back(device)
     if left:
         found.skip(f"the time was up before {', '.join(left)}")
+
+
+def _one_row(
+    device: Device, found: Report, row: Row, rivals_here: tuple[str, ...], copy: float, seconds: float
+) -> None:
+    runners = held_runners(device, found, row, rivals_here)
+    if runners:
+        timed = timing.measure(runners, seconds)
+        result = report.result(row, timed, {"copy": {"1": copy, "all": copy}})
+        print(report.line(result), flush=True)
+        found.row(result)
 
 
 def give_back(device: Device) -> None:
@@ -252,6 +274,7 @@ def usable_rivals(found: Report) -> tuple[str, ...]:
             continue
         if sees:
             usable.append(name)
+            found.note(f"{name} {library.__version__}")
         else:
             found.skip(f"rival {name} {library.__version__} is a build without CUDA, or sees no GPU")
     return tuple(usable)

@@ -27,6 +27,9 @@ class Host(gpu_device.Device):
     def free_bytes(self):
         return 2**30
 
+    def synchronize(self):
+        pass
+
     def seconds(self, run, rounds):
         begin = time.perf_counter()
         for _ in range(rounds):
