@@ -8,7 +8,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from reparam._bench import gpu_check, gpu_device
+from reparam._bench import gpu_check, gpu_device, gpu_ops
 
 import reparam as rp
 import support
@@ -328,3 +328,22 @@ def test_a_graph_captures_a_call(gpu, shared, dtype):
             call()
             same_bits(found, get(tuple(kept)))
             assert all(np.isfinite(x).all() for x in found)
+
+
+# ---- the script that does all of this at large
+
+
+def test_the_stages_of_gpu_check_run_on_arrays_of_cupy(xp, tmp_path):
+    device, report = gpu_device.Device(xp), gpu_device.Report(tmp_path / "report", 60.0)
+    gpu_ops.check_sizes(device, report, (3,))
+    gpu_ops.check_repeats(device, report, 2, (3,))
+    gpu_ops.check_noise(device, report, (31,))
+    base = xp.asarray(np.arange(21.0).reshape(7, 3))
+    for batch in (0, 3, 7, 30):
+        repeated = device.repeated(base, batch)
+        same_bits(repeated.get(), base.get()[np.arange(batch) % 7])
+        assert bool(device.repeats(repeated, base))
+        if batch:
+            repeated[-1, 2] += 1
+            assert not bool(device.repeats(repeated, base))
+    assert report.failures == 0, (tmp_path / "report").read_text()
