@@ -214,9 +214,11 @@ def wait(command: list[str], seconds: float) -> str:
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # what it has started too
-        process.wait()
         return f"did not end in {seconds:.0f} s"
+    finally:
+        if process.poll() is None:  # Ctrl-C reaches this process alone
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            process.wait()
     return f"ended with status {status}" if status else ""
 
 
