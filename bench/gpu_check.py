@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """All checks and measurements of the kernels for GPUs, in ten minutes: ``python bench/gpu_check.py``.
 
-Builds reparam in place where nvcc is, else takes the one that is installed. Each stage runs in a process of its own
-with a time of its own, so that what fails or hangs in one spoils no other; what a stage needs and the machine lacks is
-named. A table of speeds comes last. Exit status: 0, 1 where a check failed, 2 without a GPU or without kernels for it.
+Builds reparam in place where nvcc is, else takes what was built before or is installed. Each stage runs in a process
+of its own with a time of its own, so that what fails or hangs in one spoils no other; what a stage needs and the
+machine lacks is named. A table of speeds comes last. Exit status: 0; 1 where a check failed; 2 without GPU or kernels.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BUILT = ROOT / "build" / "gpu_check"
 WHOLE = 570.0  # seconds
 GRACE = 20.0  # seconds in which a stage whose time is up may end by itself
 WANTED = "REPARAM_CUDA=ON;REPARAM_CUDA_ARCHITECTURES="
+SHOWN = 5  # failures of a stage in the summary
 FAILED_CHECKS = "ended with status 1"
 TOOLKIT = ("/usr/local/cuda/bin",)
 COLUMNS = (("row", 58), ("ms", 9), ("GB/s", 7), ("of copy", 8), ("torch", 8), ("cupy", 8), ("jax", 8), ("targets", 26))
@@ -117,6 +118,11 @@ def has_avx512() -> bool:
     return all(f" {name}" in flags for name in ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd"))
 
 
+def which() -> str:
+    """Which reparam the stages import."""
+    return f"the reparam in {BUILT.relative_to(ROOT)}" if (BUILT / "reparam").is_dir() else "the installed reparam"
+
+
 def environment() -> dict[str, str]:
     """Of the stages: what was built here comes first."""
     path = [str(BUILT)] if (BUILT / "reparam").is_dir() else []
@@ -129,14 +135,15 @@ def environment() -> dict[str, str]:
 
 def build(seconds: float) -> str:
     """Compile this tree into a folder of its own; what became of it, in words."""
-    shutil.rmtree(BUILT, ignore_errors=True)
     nvcc = find_program("nvcc")
     if nvcc is None:
-        return "no nvcc: the installed reparam is used"
+        return f"no nvcc: {which()} is used"
+    shutil.rmtree(BUILT, ignore_errors=True)
     complete = all(importlib.util.find_spec(name) for name in ("scikit_build_core", "pybind11"))
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(BUILT), str(ROOT)]
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--retries", "1", "--timeout", "10"]
+    command = [*pip, "--target", str(BUILT), str(ROOT)]
     if complete:  # then it needs no network
-        command.insert(4, "--no-build-isolation")
+        command.insert(len(pip), "--no-build-isolation")
     settings = {"SKBUILD_CMAKE_DEFINE": WANTED + capability(), "CUDACXX": nvcc}
     begin = time.monotonic()
     try:
@@ -149,7 +156,7 @@ def build(seconds: float) -> str:
     if not ended:
         return f"built in {time.monotonic() - begin:.0f} s"
     shutil.rmtree(BUILT, ignore_errors=True)
-    return f"the build failed, the installed reparam is used:\n{ended}"
+    return f"the build failed, {which()} is used:\n{ended}"
 
 
 def kernels() -> str:
@@ -201,7 +208,9 @@ def run(stage: Stage, seconds: float, found: Found) -> None:
     kept: dict[str, list[Any]] = {"failed": [], "skipped": [], "done": [], "row": []}
     for kind, what in map(json.loads, lines):
         kept[kind].append(what)
-    found.failed += [f"{stage.name}: {what}" for what in kept["failed"]]
+    found.failed += [f"{stage.name}: {what}" for what in kept["failed"][:SHOWN]]
+    if len(kept["failed"]) > SHOWN:
+        found.failed.append(f"{stage.name}: and {len(kept['failed']) - SHOWN} more, above")
     found.skipped += [f"{stage.name}: {what}" for what in kept["skipped"]]
     found.rows += kept["row"]
     if ended and not (kept["failed"] and ended == FAILED_CHECKS):
@@ -253,15 +262,14 @@ def main() -> int:
     """All stages, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=WHOLE, help="of the whole run (default %(default)s)")
-    parser.add_argument("--installed", action="store_true", help="build nothing, check the installed reparam")
+    parser.add_argument("--no-build", action="store_true", help="take what was built before, or is installed")
     asked = parser.parse_args()
     lacks = missing()
     if lacks:
         print(f"bench/gpu_check.py needs a CUDA GPU and CuPy, and this machine has {lacks}")
         return 2
     end = time.monotonic() + asked.seconds
-    if not asked.installed:
-        print(build(0.4 * asked.seconds), flush=True)
+    print(f"{which()} is used" if asked.no_build else build(0.4 * asked.seconds), flush=True)
     checked = kernels()
     if not checked:
         print("bench/gpu_check.py needs reparam with kernels for GPUs: install it where nvcc is (pip install .)")

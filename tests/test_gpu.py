@@ -253,17 +253,20 @@ def test_too_little_memory_is_an_error_and_the_gpu_goes_on(gpu):
 
 @only_on_a_gpu
 def test_too_little_memory_for_scratch_is_an_error_too(gpu):
-    given = put(gpu, problem(d=64, batch=4000), "float32")
-    out, pool = gpu.zeros(4000, "float32"), gpu.get_default_memory_pool()
-    expected = rp.normal_tril_log_prob(*given, out=out).get()
+    """A sum over events puts its blocks there."""
+    value, loc, factor = put(gpu, problem(d=64, batch=4000), "float32")
+    ct, pool = gpu.ones(4000, "float32"), gpu.get_default_memory_pool()
+    given = value, loc[:1].copy(), factor[:1].copy(), ct
+    out = tuple(gpu.empty_like(x) for x in given[:3])
+    expected = get(rp.normal_tril_log_prob.vjp(*given, out=out))
     pool.free_all_blocks()
     pool.set_limit(size=pool.total_bytes())
     try:
-        with pytest.raises(MemoryError, match=r"^normal_tril_log_prob: GPU 0 is out of memory"):
-            rp.normal_tril_log_prob(*given, out=out)
+        with pytest.raises(MemoryError, match=r"^normal_tril_log_prob.vjp: GPU 0 is out of memory"):
+            rp.normal_tril_log_prob.vjp(*given, out=out)
     finally:
         pool.set_limit(size=0)
-    same_bits(rp.normal_tril_log_prob(*given, out=out).get(), expected)
+    same_bits(get(rp.normal_tril_log_prob.vjp(*given, out=out)), expected)
 
 
 # ---- streams, devices, graphs

@@ -237,6 +237,44 @@ def test_it_names_what_is_missing(monkeypatch):
     assert gpu_check.missing() == "no CuPy (pip install cupy-cuda13x)"
 
 
+@pytest.fixture
+def built(monkeypatch, tmp_path):
+    """The folder of a build in another place, as an earlier run has left it."""
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "build" / "gpu_check")
+    (tmp_path / "build" / "gpu_check" / "reparam").mkdir(parents=True)
+    return tmp_path / "build" / "gpu_check" / "reparam"
+
+
+def test_without_nvcc_it_takes_what_is_there(monkeypatch, built):
+    monkeypatch.setattr(gpu_check, "find_program", lambda _: None)
+    assert gpu_check.build(1.0) == "no nvcc: the reparam in build/gpu_check is used"
+    assert gpu_check.environment()["PYTHONPATH"].startswith(str(built.parent))
+    built.rmdir()
+    assert gpu_check.build(1.0) == "no nvcc: the installed reparam is used"
+    assert not gpu_check.environment()["PYTHONPATH"].startswith(str(built.parent))
+
+
+def test_a_build_that_fails_says_why(monkeypatch, built):
+    monkeypatch.setattr(gpu_check, "find_program", lambda _: "/opt/nvcc")
+    monkeypatch.setattr(gpu_check, "capability", lambda: "90")
+    asked = []
+
+    def run(command, **how):
+        asked.append((command, how["env"]))
+        return subprocess.CompletedProcess(command, 1, "compiling\n", "error: no such header\n")
+
+    monkeypatch.setattr(gpu_check.subprocess, "run", run)
+    said = "the build failed, the installed reparam is used:\ncompiling\nerror: no such header"
+    assert gpu_check.build(1.0) == said
+    (command, environment), *_ = asked
+    assert command[-1] == str(gpu_check.ROOT)
+    assert environment["SKBUILD_CMAKE_DEFINE"] == "REPARAM_CUDA=ON;REPARAM_CUDA_ARCHITECTURES=90"
+    assert environment["CUDACXX"] == "/opt/nvcc"
+    monkeypatch.setattr(gpu_check.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, "", ""))
+    assert gpu_check.build(1.0).startswith("built in ")
+
+
 REPORTS = """
 import json, sys
 from pathlib import Path
@@ -255,6 +293,9 @@ def test_what_stages_report_is_kept(monkeypatch):
     lines = [["failed", "wrong"], ["skipped", "no jax"], ["row", {"name": "r"}], ["done", "much"]]
     gpu_check.run(stage(REPORTS.format(lines=lines, status=1)), 30, found)
     assert found == gpu_check.Found(["a stage: wrong"], ["a stage: no jax"], [{"name": "r"}])
+    many = gpu_check.Found()
+    gpu_check.run(stage(REPORTS.format(lines=[["failed", "wrong"]] * 9, status=1)), 30, many)
+    assert many.failed == ["a stage: wrong"] * 5 + ["a stage: and 4 more, above"]
     gpu_check.run(stage(REPORTS.format(lines=[["skipped", "half"]], status=139)), 30, found)
     assert found.failed[1:] == ["a stage: ended with status 139"]
     assert found.skipped[1:] == ["a stage: half"]
