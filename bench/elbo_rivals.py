@@ -246,7 +246,7 @@ def _jax(draws: int, formula: Callable[..., Any]) -> rivals.Build:
     def build(*inputs: np.ndarray) -> Callable[[], Any]:
         import jax
 
-        operands = [jax.device_put(x) for x in inputs]
+        operands = rivals.jax_arrays(inputs)
         shape, dtype = (len(inputs[0]), draws, inputs[0].shape[-1]), inputs[0].dtype
         keys = itertools.count()
 

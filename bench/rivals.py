@@ -20,11 +20,22 @@ def numpy_calls(formula: Callable[..., Any]) -> Build:
     return lambda *inputs: lambda: formula(*inputs)
 
 
-def tensors(inputs: Sequence[np.ndarray]) -> list[Any]:
-    """The arrays as torch tensors over the same memory."""
+def tensors(inputs: Sequence[Any]) -> list[Any]:
+    """The arrays, NumPy's or CuPy's, as torch tensors over the same memory."""
     import torch
 
-    return [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
+    return [
+        torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else torch.as_tensor(x, device="cuda")
+        for x in inputs
+    ]
+
+
+def jax_arrays(inputs: Sequence[Any]) -> list[Any]:
+    """The arrays, NumPy's or CuPy's, as those of JAX."""
+    import jax
+    import jax.dlpack
+
+    return [jax.device_put(x) if isinstance(x, np.ndarray) else jax.dlpack.from_dlpack(x) for x in inputs]
 
 
 def torch_calls(formula: Callable[..., Any]) -> Build:
@@ -69,7 +80,7 @@ def jax_calls(formula: Callable[..., Any]) -> Build:
     def build(*inputs: np.ndarray) -> Callable[[], Any]:
         import jax
 
-        operands, compiled = [jax.device_put(x) for x in inputs], jax.jit(formula)
+        operands, compiled = jax_arrays(inputs), jax.jit(formula)
         return lambda: jax.block_until_ready(compiled(*operands))
 
     return build

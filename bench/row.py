@@ -155,11 +155,16 @@ class Row:
         return 8 * max(d, 4) * self.condition * float(np.finfo(self.dtype).eps)
 
 
-def flat(result: Any) -> tuple[np.ndarray, ...]:
-    """Nested results as one tuple of arrays, in order."""
+def parts(result: Any) -> tuple[Any, ...]:
+    """Nested results as one tuple of the library's own arrays, in order."""
     if isinstance(result, tuple | list):
-        return tuple(x for part in result for x in flat(part))
-    return (np.asarray(result.detach() if hasattr(result, "detach") else result),)
+        return tuple(x for part in result for x in parts(part))
+    return (result,)
+
+
+def flat(result: Any) -> tuple[np.ndarray, ...]:
+    """Nested results as one tuple of NumPy arrays, in order."""
+    return tuple(np.asarray(x.detach() if hasattr(x, "detach") else x) for x in parts(result))
 
 
 def batch_for(regime: str, event_bytes: float, limit: int = NO_LIMIT) -> int:
@@ -185,7 +190,7 @@ def recycled(call: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
     """The ``build`` of ours: ``call(*inputs, out=...)`` writes into the results of its first call."""
 
     def build(*inputs: Any) -> Callable[[], Any]:
-        first = flat(call(*inputs, out=None))
+        first = parts(call(*inputs, out=None))
         out = first if len(first) > 1 else first[0]
         return lambda: call(*inputs, out=out)
 

@@ -178,8 +178,9 @@ def jax_pull(factor: np.ndarray, ct: np.ndarray) -> Callable[[], Any]:
     import jax.numpy as jnp
 
     forward_and_pull = jax.jit(lambda a: jax.vjp(jnp.linalg.cholesky, a))
-    _, pull = forward_and_pull(factor @ factor.swapaxes(-1, -2))
-    backward, cotangent = jax.jit(lambda pull, ct: pull(ct)), jax.device_put(ct)
+    a, cotangent = rivals.jax_arrays([factor @ factor.swapaxes(-1, -2), ct])
+    _, pull = forward_and_pull(a)
+    backward = jax.jit(lambda pull, ct: pull(ct))
     return lambda: jax.block_until_ready(backward(pull, cotangent))
 
 

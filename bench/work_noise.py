@@ -11,6 +11,7 @@ import numpy as np
 
 import reparam as rp
 
+from . import rivals
 from .row import DTYPES, NO_LIMIT, Contestant, Row, items, ratio
 
 COUNT = 1_000_000
@@ -19,7 +20,7 @@ TRUSTED = 4096  # normals from which the spread of the moments is read, at least
 
 def ours(like: np.ndarray) -> Callable[[], Any]:
     keys = itertools.count()
-    return lambda: rp.random.normal(like.shape, key=next(keys), dtype=like.dtype)
+    return lambda: rp.random.normal(like.shape, key=next(keys), like=like)
 
 
 def numpy_normal(like: np.ndarray) -> Callable[[], Any]:
@@ -28,9 +29,7 @@ def numpy_normal(like: np.ndarray) -> Callable[[], Any]:
 
 
 def torch_normal(like: np.ndarray) -> Callable[[], Any]:
-    import torch
-
-    out = torch.empty(len(like), dtype=getattr(torch, like.dtype.name))
+    (out,) = rivals.tensors([like.copy()])
     return lambda: out.normal_()
 
 

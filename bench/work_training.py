@@ -11,7 +11,7 @@ import numpy as np
 
 import reparam as rp
 
-from . import expectations, vae_rivals
+from . import expectations, rivals, vae_rivals
 from .row import NO_LIMIT, Contestant, Row, Target, ratio
 
 ADAM_SIZES = (10_000, 1_000_000, 10_000_000)
@@ -69,8 +69,8 @@ def torch_adam(**how: bool) -> Callable[..., Callable[[], Any]]:
     def build(param: np.ndarray, grad: np.ndarray) -> Callable[[], Any]:
         import torch
 
-        mine = torch.from_numpy(param.copy()).requires_grad_()
-        mine.grad = torch.from_numpy(grad)
+        mine, given = rivals.tensors([param.copy(), grad])
+        mine.requires_grad_().grad = given
         optimizer = torch.optim.Adam([mine], lr=RATE, **how)
 
         def run() -> Any:
@@ -93,8 +93,9 @@ def jax_adam(param: np.ndarray, grad: np.ndarray) -> Callable[[], Any]:
         return p - RATE / (1 - jnp.float32(0.9) ** t) * m / scale, m, v
 
     compiled = jax.jit(step, donate_argnums=(0, 1, 2))
-    state = [jnp.array(param), jnp.zeros_like(param), jnp.zeros_like(param)]
-    given, t = jax.device_put(grad), 0
+    start, given = rivals.jax_arrays([param, grad])
+    state = [jnp.array(start), jnp.zeros_like(start), jnp.zeros_like(start)]
+    t = 0
 
     def run() -> Any:
         nonlocal t

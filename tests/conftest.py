@@ -18,15 +18,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reparam as rp
 import support
 from reparam import _core
+from reparam._backends import cuda
 
 # A shell starts its background jobs with Ctrl-C ignored, and what is ignored here stays so in every process of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():
+    gpu = cuda.describe()
     return [
         f"reparam {rp.__version__}: ISAs {', '.join(_core.isas())} (default {_core.default_isa()}), {_core.compiler}",
-        f"numpy {np.__version__}, {platform.platform()}, {len(os.sched_getaffinity(0))} CPUs, GPU none",
+        f"numpy {np.__version__}, {platform.platform()}, {len(os.sched_getaffinity(0))} CPUs",
+        f"GPU: {gpu.get('devices', gpu['kernels'])}",
     ]
 
 

@@ -30,6 +30,13 @@ from reparam.selftest.problems import (  # noqa: F401
     variants,
     vjp,
 )
+from reparam.selftest.tolerances import (  # noqa: F401
+    condition,
+    condition_of_problem,
+    event_error,
+    largest_entry,
+    limit,
+)
 
 DTYPES = ("float32", "float64")
 LANE_BYTES = {"reference": 0, "scalar": 0, "avx2": 32, "wide": 64, "avx512": 64, "neon": 16}
@@ -103,30 +110,7 @@ def oracle_problem(name, d, batch, variant=0):
     inputs, cotangents = sample_inputs(op, rng, (batch,), d), sample_cotangents(op, rng, (batch,), d)
     attributes = variants(op)[variant]
     expected = as_tuple(op.oracle(*inputs, **attributes))
-    number = condition(op, inputs)
-    if attributes.get("estimator") in {"iwae", "dreg"}:  # exp(log w) has the relative error that log w has absolutely
-        number = number * largest_entry(expected[:1])
-    return inputs, cotangents, expected, number
-
-
-def largest_entry(arrays):
-    """By event: the largest absolute number, at least 1."""
-    number = np.ones(len(arrays[0]))
-    for array in arrays:
-        number = np.maximum(number, np.abs(array).reshape(len(array), -1).max(axis=1, initial=0))
-    return number
-
-
-def condition(op, inputs):
-    """By event: condition of its matrices times the size of its numbers."""
-    number = largest_entry([x for o, x in zip(op.inputs, inputs, strict=True) if o.item == "real"])
-    for operand, array in zip(op.inputs, inputs, strict=True):
-        if operand.kind in {"tril", "sym"} and array.shape[-1]:
-            matrix = np.tril(array) if operand.kind == "tril" else array
-            number = (
-                number * np.linalg.norm(matrix, axis=(-2, -1)) * np.linalg.norm(np.linalg.inv(matrix), axis=(-2, -1))
-            )
-    return number
+    return inputs, cotangents, expected, condition_of_problem(op, inputs, attributes, expected)
 
 
 # ---- the same numbers, laid out otherwise
@@ -191,21 +175,7 @@ LAYOUTS = {
 }
 
 
-# ---- tolerances
-
-
-def limit(op, d, dtype, condition_of_event):
-    """The one table: c(d) u condition, c(d) = 8 (1 + sum of extents)."""
-    return 8 * (1 + sum(extents_of(op, d).values())) * UNIT[dtype] * condition_of_event
-
-
-def event_error(actual, expected):
-    """By event: largest error, relative to the largest entry (or to 1, where all are small)."""
-    axes = tuple(range(1, expected.ndim))
-    error, size = np.abs(actual.astype(np.float64) - expected), np.abs(expected)
-    if expected.size and axes:
-        error, size = error.max(axis=axes), size.max(axis=axes)
-    return error / np.maximum(1, size) if expected.size else np.zeros(len(expected))
+# ---- equal bits
 
 
 def same_bits(actual, expected):

@@ -51,31 +51,42 @@ def test_forward(op, variant, d, backend, dtype):
             x[:batch].astype(dtype) if o.item == "real" else x[:batch] for o, x in zip(op.inputs, inputs, strict=True)
         ]
         results = support.forward(op, given, **attributes)
-        for operand, actual, exact in zip(op.outputs, results, expected, strict=False):
-            assert actual.shape == exact[:batch].shape, operand.name
-            assert actual.dtype == (dtype if operand.item == "real" else operand.item), operand.name
-            error = support.event_error(actual, exact[:batch])
-            assert (error <= support.limit(op, d, dtype, condition[:batch])).all(), operand.name
+        assert_outputs(op, d, dtype, results, [exact[:batch] for exact in expected], condition[:batch])
+
+
+def assert_outputs(op, d, dtype, results, expected, condition):
+    for operand, actual, exact in zip(op.outputs, results, expected, strict=False):
+        assert actual.shape == exact.shape, operand.name
+        assert actual.dtype == (dtype if operand.item == "real" else operand.item), operand.name
+        error = support.event_error(actual, exact)
+        assert (error <= support.limit(op, d, dtype, condition)).all(), operand.name
 
 
 @pytest.mark.parametrize(("op", "variant", "d"), list(cases(OPS_WITH_VJP)))
 def test_vjp(op, variant, d, backend, dtype):
-    """<J^T ct, v> = <ct, J v>, event by event, in three random directions and for small d in all."""
     attributes = support.variants(op)[variant]
-    inputs, cotangents, _, condition = support.oracle_problem(op.name, d, largest(d), variant)
-    condition = condition * support.largest_entry(cotangents)
+    inputs, cotangents, _, _ = support.oracle_problem(op.name, d, largest(d), variant)
     for batch in support.batch_sizes(backend, dtype, largest(d)):
         given = [x[:batch].astype(dtype) for x in inputs]
         results = support.vjp(op, given, [ct[:batch].astype(dtype) for ct in cotangents], **attributes)
-        for operand, x, ct in zip(op.inputs, given, results, strict=True):
+        for x, ct in zip(given, results, strict=True):
             assert ct.shape == x.shape
-            assert ct.dtype == dtype
-            assert_in_its_space(operand, ct)
-        for directions, slope in slopes(op.name, d, variant):
-            parts = [ct.astype(float) * v[:batch] for ct, v in zip(results, directions, strict=True)]
-            along, size = sum(map(event_sum, parts)), sum(event_sum(np.abs(part)) for part in parts)
-            error = np.abs(along - slope[:batch]) / np.maximum(1, size)
-            assert (error <= support.limit(op, d, dtype, condition[:batch])).all()
+        assert_cotangents(op, d, variant, dtype, results)
+
+
+def assert_cotangents(op, d, variant, dtype, results):
+    """<J^T ct, v> = <ct, J v>, event by event, in three random directions and for small d in all."""
+    batch = len(results[0])
+    _, cotangents, _, condition = support.oracle_problem(op.name, d, largest(d), variant)
+    condition = condition * support.largest_entry(cotangents)
+    for operand, ct in zip(op.inputs, results, strict=True):
+        assert ct.dtype == dtype
+        assert_in_its_space(operand, ct)
+    for directions, slope in slopes(op.name, d, variant):
+        parts = [ct.astype(float) * v[:batch] for ct, v in zip(results, directions, strict=True)]
+        along, size = sum(map(event_sum, parts)), sum(event_sum(np.abs(part)) for part in parts)
+        error = np.abs(along - slope[:batch]) / np.maximum(1, size)
+        assert (error <= support.limit(op, d, dtype, condition[:batch])).all()
 
 
 def assert_in_its_space(operand, ct):
