@@ -10,17 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
-from ._backends import definitions, native
+from ._arrays import is_array, is_cupy, may_share_memory, namespace_of
+from ._backends import cuda, definitions, native
 from ._op import Pass, set_dispatcher
-from ._operands import Draw, code_attributes, convert, refuse_unknown, split_keywords, wanted_outputs
-from ._settings import chosen_backend, get_num_threads
+from ._operands import (
+    Draw,
+    code_attributes,
+    convert,
+    device_of_call,
+    refuse_unknown,
+    split_keywords,
+    wanted_outputs,
+)
+from ._settings import chosen_backend, get_num_threads, named_backend
 from ._signature import Operand
 
 __all__ = ["Draw", "counts", "run"]
 
 Array = NDArray[Any]
 Results = list[Array | None]  # None: not wanted
-counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2"
+counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2", or "native:cuda"
 
 
 class Plan(NamedTuple):
@@ -59,6 +68,8 @@ def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             parts.append(None)
         elif kind is Draw:
             parts.append((Draw, x.index.shape))
+        elif is_cupy(x):
+            parts.append(("cupy", x.shape, x.dtype))
         else:
             return None
     parts.extend(_key_of_keywords(keywords))
@@ -88,25 +99,53 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
         args, given = split_keywords(p, args, keywords)
     attributes = _attributes(p, given) if p.op.attributes else ()
     inputs, plan = _planned(p, args, keywords)
+    device = device_of_call(p, inputs)
+    call = _Call(p, args, inputs, plan, attributes, device)
+    if device is None:
+        return _run_planned(call, sums, wrt, out)
+    _check.refuse_backend(p.name, named_backend())
+    with cuda.on(device, p.name):
+        return _run_planned(call, sums, wrt, out)
+
+
+class _Call(NamedTuple):
+    """One call, read and checked."""
+
+    p: Pass
+    args: tuple[Any, ...]  # as they were given
+    inputs: list[Any]
+    plan: Plan
+    attributes: tuple[float, ...]
+    device: Any  # the GPU of the inputs, which is the current one; None of NumPy arrays
+
+    def namespace(self) -> Any:
+        """The module of the arrays."""
+        return namespace_of(*self.inputs, *(x.index for x in self.inputs if isinstance(x, Draw)))
+
+
+def _run_planned(call: _Call, sums: Any, wrt: Any, out: Any) -> Any:
+    """Allocate the results where the inputs are, and run."""
+    p, args, inputs, plan = call.p, call.args, call.inputs, call.plan
     if p.in_place:
         _check.check_in_place(p, args, plan.batch_shape)
-        inputs = _apart(p, inputs)
+        inputs[:] = _apart(p, inputs)
     if sums is not None:
-        _run_on_backend(p, plan, attributes, inputs, list(sums))
+        _run_on_backend(call, list(sums))
         return None
     wanted = wanted_outputs(p, args, wrt) if p.reverse else None
     results: Results
     if out is None:
+        empty = np.empty if call.device is None else call.namespace().empty
         results = [
-            np.empty(shape, dtype) if wanted is None or wanted[k] else None
+            empty(shape, dtype) if wanted is None or wanted[k] else None
             for k, (shape, dtype) in enumerate(plan.results)
         ]
-        _run_on_backend(p, plan, attributes, inputs, results)
+        _run_on_backend(call, results)
         if p.in_place:
             _write_back(p, args, inputs)
         return _returned(p, results)
-    results, copies = _targets(p, plan, inputs, out, wanted)
-    _run_on_backend(p, plan, attributes, inputs, results)
+    results, copies = _targets(inputs, _check.check_out(p, out, plan.results, wanted, call.device))
+    _run_on_backend(call, results)
     for target, result in copies:
         target[...] = result
     return _filled(p, out)
@@ -183,7 +222,7 @@ def _apart(p: Pass, inputs: list[Any]) -> list[Any]:
     """Copies of operands that are read and share memory with one that is updated: as if there were no overlap."""
     written = [x for o, x in zip(p.inputs, inputs, strict=True) if o.in_place]
     return [
-        x if o.in_place or not any(np.may_share_memory(x, w) for w in written) else x.copy()
+        x if o.in_place or not any(may_share_memory(x, w) for w in written) else x.copy()
         for o, x in zip(p.inputs, inputs, strict=True)
     ]
 
@@ -195,15 +234,13 @@ def _write_back(p: Pass, args: tuple[Any, ...], inputs: list[Any]) -> None:
             given[...] = used
 
 
-def _targets(
-    p: Pass, plan: Plan, inputs: list[Any], out: Any, wanted: tuple[bool, ...] | None
-) -> tuple[Results, list[tuple[Array, Array]]]:
+def _targets(inputs: list[Any], out: tuple[Array | None, ...]) -> tuple[Results, list[tuple[Array, Array]]]:
     """The arrays of ``out=``, and the copies to make where one overlaps an input."""
     results: Results = []
     copies = []
-    for array in _check.check_out(p, out, plan.results, wanted):
-        if array is not None and any(isinstance(x, np.ndarray) and np.may_share_memory(x, array) for x in inputs):
-            apart = np.empty(array.shape, array.dtype)
+    for array in out:
+        if array is not None and any(is_array(x) and may_share_memory(x, array) for x in inputs):
+            apart = namespace_of(array).empty(array.shape, array.dtype)
             results.append(apart)
             copies.append((array, apart))
         else:
@@ -235,10 +272,16 @@ def _alone_or_tuple(found: tuple[Any, ...]) -> Any:
     return found[0] if len(found) == 1 else found or None
 
 
-def _run_on_backend(p: Pass, plan: Plan, attributes: tuple[float, ...], inputs: list[Any], results: Results) -> None:
+def _run_on_backend(call: _Call, results: Results) -> None:
+    p, inputs, plan, attributes = call.p, call.inputs, call.plan, call.attributes
+    xp = np if call.device is None else call.namespace()
     for k in range(p.primals, len(inputs)):
         if inputs[k] is None:  # a cotangent of zero
-            inputs[k] = np.broadcast_to(np.zeros((), plan.real), p.inputs[k].event_shape(plan.extents))
+            inputs[k] = xp.broadcast_to(xp.zeros((), plan.real), p.inputs[k].event_shape(plan.extents))
+    if call.device is not None:
+        counts["native:cuda"] += 1
+        cuda.run(xp, p, plan, attributes, inputs, results)
+        return
     name, isa = chosen_backend()
     counts[f"{name}:{isa}" if isa else name] += 1
     if name == "native":
