@@ -45,6 +45,7 @@ FUNCTIONS = _words(
     "take_along_axis tensordot transpose tril triu unique var where zeros_like"
 )
 WAITING = {"argwhere", "flatnonzero", "nonzero", "unique"}  # whose results have a shape that the data decide
+VIEWS = {"broadcast_to", "moveaxis", "reshape", "squeeze", "swapaxes", "transpose", "view"}  # on any device
 REDUCTIONS = {"all", "any", "argmax", "argmin", "cumsum", "max", "mean", "min", "prod", "std", "sum", "var"}
 METHODS = _words(
     "all any argmax argmin argsort astype clip copy cumsum diagonal dot fill max mean min nonzero prod ravel repeat "
@@ -176,10 +177,10 @@ def _wrap(x, launch=True):
     return ndarray(x)
 
 
-def _unwrap(x):
+def _unwrap(x, of_current=True):
     """What NumPy can compute with: no array of NumPy, nor of another device."""
     if isinstance(x, ndarray):
-        if x.device.id != _current["device"]:
+        if of_current and x.device.id != _current["device"]:
             raise ValueError(f"Array device must be same as the current device: {x.device.id}, {_current['device']}")
         return x._values
     if isinstance(x, np.ndarray):
@@ -194,6 +195,10 @@ def _unwrap_all(args, keywords):
 
 
 def _call(name, function, args, keywords):
+    if name in VIEWS:
+        made = function(_unwrap(args[0], of_current=False), *args[1:], **keywords)
+        if np.may_share_memory(made, args[0]._values) or not made.size:
+            return _wrap(made, launch=False)
     if name in WAITING or (name == "where" and len(args) == 1):
         counts["waits"] += 1
     if name in REDUCTIONS and {"initial", "where"} & keywords.keys():
@@ -229,6 +234,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     flags = property(lambda self: _Flags(self._values.flags))
     device = property(lambda self: Device(self._device))
     T = property(lambda self: ndarray(self._values.T))
+    base = property(lambda self: None if _base(self._values) is self._values else ndarray(_base(self._values)))
 
     @property
     def data(self):
@@ -286,6 +292,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, at):
         parts = at if isinstance(at, tuple) else (at,)
+        if not any(isinstance(x, (ndarray, list, np.ndarray)) for x in parts):
+            parts = parts if Ellipsis in parts else (*parts, ...)  # of no dims it is an array, too
+            return ndarray(self._values[parts])
         counts["waits"] += any(isinstance(x, ndarray) and x.dtype == bool for x in parts)
         return _wrap(np.asarray(_unwrap(self)[_unwrap(at)]))
 
