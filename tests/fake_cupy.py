@@ -166,7 +166,7 @@ def _base(values):
 def _wrap(x, launch=True):
     """What NumPy made, as arrays of the current device."""
     if isinstance(x, (tuple, list)):
-        return type(x)(_wrap(each, launch) for each in x)
+        return tuple(_wrap(each, launch) for each in x)
     if isinstance(x, np.generic):
         x = np.array(x)
     if not isinstance(x, np.ndarray):
@@ -283,6 +283,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __repr__(self):
         return repr(self.get())
+
+    def __format__(self, spec):
+        return format(self.get(), spec)
 
     def __len__(self):
         return len(self._values)

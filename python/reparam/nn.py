@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._arrays import device_of, is_array, is_cupy, is_writeable, namespace_of, on_its_device
+from ._arrays import device_of, in_one_place, is_array, is_cupy, is_writeable, move, namespace_of, on_its_device
 from ._check import as_choice, as_dtype, as_float_array, as_int, as_key, one_device
 from .distributions import EncodedNormal
 from .ops.likelihood import ACTIVATIONS
@@ -106,6 +106,11 @@ class MLP:
         twin = type(self).__new__(type(self))
         twin.__setstate__({**self.__getstate__(), "params": self.params.copy()})
         return twin
+
+    def _follow(self, like: Array) -> None:
+        """Take the parameters to where an array is, for good."""
+        if not in_one_place(self.params, like):
+            self.__setstate__({**self.__getstate__(), "params": move(self.params, like)})
 
     @staticmethod
     def count(sizes: tuple[int, ...]) -> int:
