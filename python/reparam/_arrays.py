@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "adopt",
+    "cupy_is_there",
     "device_of",
     "in_one_place",
     "is_array",
@@ -35,6 +36,11 @@ __all__ = [
 Array = NDArray[Any]
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def cupy_is_there() -> bool:
+    """Whether there can be arrays of CuPy: a question that costs a call of NumPy's arrays next to nothing."""
+    return "cupy" in sys.modules
 
 
 def is_cupy(x: object) -> bool:
@@ -62,13 +68,16 @@ def type_name(x: object) -> str:
     return "cupy.ndarray" if is_cupy(x) else type(x).__name__
 
 
+_NO_DEVICE = contextlib.nullcontext()
+
+
 def device_of(*arrays: Any) -> Any:
     """The GPU of the first array of CuPy, to be entered by ``with``; a context that does nothing without one."""
     if "cupy" in sys.modules:
         for x in arrays:
             if is_cupy(x):
                 return x.device
-    return contextlib.nullcontext()
+    return _NO_DEVICE
 
 
 def on_its_device(function: Callable[P, T]) -> Callable[P, T]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
-from ._arrays import is_array, is_cupy, may_share_memory, namespace_of
+from ._arrays import cupy_is_there, is_array, is_cupy, may_share_memory, namespace_of
 from ._backends import cuda, definitions, native
 from ._op import Pass, set_dispatcher
 from ._operands import (
@@ -99,53 +99,48 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
         args, given = split_keywords(p, args, keywords)
     attributes = _attributes(p, given) if p.op.attributes else ()
     inputs, plan = _planned(p, args, keywords)
-    device = device_of_call(p, inputs)
-    call = _Call(p, args, inputs, plan, attributes, device)
+    device = device_of_call(p, inputs) if cupy_is_there() else None
     if device is None:
-        return _run_planned(call, sums, wrt, out)
+        return _run_planned(p, args, inputs, plan, attributes, None, (sums, wrt, out))
     _check.refuse_backend(p.name, named_backend())
     with cuda.on(device, p.name):
-        return _run_planned(call, sums, wrt, out)
+        return _run_planned(p, args, inputs, plan, attributes, device, (sums, wrt, out))
 
 
-class _Call(NamedTuple):
-    """One call, read and checked."""
+def _run_planned(
+    p: Pass,
+    args: tuple[Any, ...],
+    inputs: list[Any],
+    plan: Plan,
+    attributes: tuple[float, ...],
+    device: Any,
+    asked: tuple[Any, Any, Any],
+) -> Any:
+    """Allocate the results where the inputs are, and run; ``device`` is their GPU, which is the current one, or None.
 
-    p: Pass
-    args: tuple[Any, ...]  # as they were given
-    inputs: list[Any]
-    plan: Plan
-    attributes: tuple[float, ...]
-    device: Any  # the GPU of the inputs, which is the current one; None of NumPy arrays
-
-    def namespace(self) -> Any:
-        """The module of the arrays."""
-        return namespace_of(*self.inputs, *(x.index for x in self.inputs if isinstance(x, Draw)))
-
-
-def _run_planned(call: _Call, sums: Any, wrt: Any, out: Any) -> Any:
-    """Allocate the results where the inputs are, and run."""
-    p, args, inputs, plan = call.p, call.args, call.inputs, call.plan
+    What was asked for are ``sums``, ``wrt`` and ``out``.
+    """
+    sums, wrt, out = asked
     if p.in_place:
         _check.check_in_place(p, args, plan.batch_shape)
-        inputs[:] = _apart(p, inputs)
+        inputs = _apart(p, inputs)
     if sums is not None:
-        _run_on_backend(call, list(sums))
+        _run_on_backend(p, plan, attributes, inputs, list(sums), device)
         return None
     wanted = wanted_outputs(p, args, wrt) if p.reverse else None
     results: Results
     if out is None:
-        empty = np.empty if call.device is None else call.namespace().empty
+        empty = np.empty if device is None else _namespace(inputs).empty
         results = [
             empty(shape, dtype) if wanted is None or wanted[k] else None
             for k, (shape, dtype) in enumerate(plan.results)
         ]
-        _run_on_backend(call, results)
+        _run_on_backend(p, plan, attributes, inputs, results, device)
         if p.in_place:
             _write_back(p, args, inputs)
         return _returned(p, results)
-    results, copies = _targets(inputs, _check.check_out(p, out, plan.results, wanted, call.device))
-    _run_on_backend(call, results)
+    results, copies = _targets(inputs, _check.check_out(p, out, plan.results, wanted, device))
+    _run_on_backend(p, plan, attributes, inputs, results, device)
     for target, result in copies:
         target[...] = result
     return _filled(p, out)
@@ -272,13 +267,19 @@ def _alone_or_tuple(found: tuple[Any, ...]) -> Any:
     return found[0] if len(found) == 1 else found or None
 
 
-def _run_on_backend(call: _Call, results: Results) -> None:
-    p, inputs, plan, attributes = call.p, call.inputs, call.plan, call.attributes
-    xp = np if call.device is None else call.namespace()
+def _namespace(inputs: list[Any]) -> Any:
+    """The module of the arrays."""
+    return namespace_of(*inputs, *(x.index for x in inputs if isinstance(x, Draw)))
+
+
+def _run_on_backend(
+    p: Pass, plan: Plan, attributes: tuple[float, ...], inputs: list[Any], results: Results, device: Any
+) -> None:
+    xp = np if device is None else _namespace(inputs)
     for k in range(p.primals, len(inputs)):
         if inputs[k] is None:  # a cotangent of zero
             inputs[k] = xp.broadcast_to(xp.zeros((), plan.real), p.inputs[k].event_shape(plan.extents))
-    if call.device is not None:
+    if device is not None:
         counts["native:cuda"] += 1
         cuda.run(xp, p, plan, attributes, inputs, results)
         return

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
-from ._arrays import is_cupy, namespace_of
+from ._arrays import cupy_is_there, is_cupy, namespace_of
 from ._op import Pass
 from ._signature import Operand
 
@@ -119,8 +119,11 @@ def convert(p: Pass, args: Sequence[Any], dtype: Any) -> tuple[list[Any], np.dty
     for other in floats[1:]:
         _check.same_dtype(p.name, floats[0], other)
     real = floats[0][1] if floats else np.dtype(dtype or np.float64)
-    given = [None if isinstance(v, np.generic) else x for v, x in zip(args, values, strict=True)]  # they are anywhere
-    device = device_of_call(p, given)
+    device = None
+    if cupy_is_there():  # numbers of NumPy are anywhere
+        device = device_of_call(
+            p, [None if isinstance(v, np.generic) else x for v, x in zip(args, values, strict=True)]
+        )
     for k, (operand, value) in enumerate(zip(p.inputs, values, strict=True)):
         if _check.is_weak(value):
             values[k] = _check.as_weak_scalar(f"{p.name}: {operand.name}", value, real)
@@ -131,7 +134,7 @@ def convert(p: Pass, args: Sequence[Any], dtype: Any) -> tuple[list[Any], np.dty
 
 def device_of_call(p: Pass, values: Sequence[Any]) -> Any:
     """The GPU that holds the operands, None of NumPy arrays; numbers and a Draw of NumPy's index are anywhere."""
-    if namespace_of(*values, *(v.index for v in values if isinstance(v, Draw))) is np:
+    if not cupy_is_there() or namespace_of(*values, *(v.index for v in values if isinstance(v, Draw))) is np:
         return None
     placed = [(o.name, v) for o, v in zip(p.inputs, values, strict=True) if isinstance(v, np.ndarray) or is_cupy(v)]
     drawn = [(o.name, v.index) for o, v in zip(p.inputs, values, strict=True) if isinstance(v, Draw)]

@@ -244,7 +244,8 @@ def _elbo_encoded(
 
 def _equal_weights(q: Any, draws: int, shape: tuple[int, ...]) -> Array:
     """1/S for each draw."""
-    return np.broadcast_to(namespace_of(q.loc).full((), 1 / draws, q.dtype), shape)
+    weight = namespace_of(q.loc).full((), 1 / draws, q.dtype) if is_cupy(q.loc) else np.asarray(1 / draws, q.dtype)
+    return np.broadcast_to(weight, shape)
 
 
 def log_mean_exp(log_weights: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from ._arrays import device_of, move, namespace_of
+from ._arrays import device_of, is_cupy, move, namespace_of
 from ._check import as_array, as_dtype, as_index, as_int, as_key, as_shape
 from ._dispatch import Draw
 
@@ -138,6 +138,8 @@ def draw_index(index: Any, batch_shape: tuple[int, ...], name: str = "index", li
         If ``index`` is not of an integer type, is negative, or does not have the batch shape.
     """
     if index is None:
+        if not is_cupy(like):
+            return np.arange(math.prod(batch_shape), dtype=np.uint64).reshape(batch_shape)
         with device_of(like):
             numbers: NDArray[np.uint64] = namespace_of(like).arange(math.prod(batch_shape), dtype=np.uint64)
             return numbers.reshape(batch_shape)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._arrays import is_cupy
+from .._arrays import cupy_is_there, is_cupy
 
 __all__ = ["explain", "one_device", "refuse_backend", "require_aligned"]
 
@@ -23,6 +23,8 @@ LOST = (
 
 def one_device(owner: str, arrays: Sequence[tuple[str, Any]]) -> Any:
     """The GPU on which all these arrays are, given as (name, array); None if they are NumPy's."""
+    if not cupy_is_there():
+        return None
     name, first = next(((n, x) for n, x in arrays if is_cupy(x)), ("", None))
     if first is None:
         return None
