@@ -12,6 +12,8 @@ import pytest
 
 import fake_cupy
 import reparam as rp
+from gpus import BOTH, gpu_of
+from reparam._arrays import is_cupy
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
@@ -21,24 +23,19 @@ MASK = (RNG.random(ROWS.shape) < 0.7).astype(float)
 SETTINGS = {"hidden": (6,), "batch_size": 8, "epochs": 2, "dtype": "float64", "lr": 0.01}
 
 
-@pytest.fixture
-def gpu():
-    """CuPy and the kernels of a GPU with their stand-ins."""
-    with fake_cupy.installed() as (cupy, kernels):
-        yield cupy, kernels
+@pytest.fixture(params=BOTH)
+def gpu(request):
+    """The stand-in, and a GPU where there is one."""
+    with gpu_of(request.param) as gpu:
+        yield gpu
+
+
+stand_in = pytest.mark.parametrize("gpu", ["stand-in"], indirect=True)  # which counts
 
 
 def on_cpu(work, *arrays):
     with rp.backend("native:scalar"):
         return work(*arrays)
-
-
-def near(made, wanted):
-    """On the GPU, and as NumPy has it but for the order of a few sums."""
-    assert isinstance(made, fake_cupy.ndarray), type(made)
-    made = made.get()
-    assert made.dtype == np.asarray(wanted).dtype
-    np.testing.assert_allclose(made, wanted, rtol=1e-9, atol=1e-9)
 
 
 def fitted(x, **changed):
@@ -58,27 +55,28 @@ VARIANTS = [
 @pytest.mark.parametrize("changed", VARIANTS, ids=str)
 def test_a_vae(gpu, changed, device):
     cupy = gpu[0]
+    gpu.require(device)
     x = BITS if "likelihood" in changed else ROWS
     with cupy.cuda.Device(device):
         on_device, mask = cupy.asarray(x), cupy.asarray(MASK)
     model = fitted(on_device, **changed)
     wanted = on_cpu(lambda: fitted(x, **changed))
     assert model._params.device.id == device
-    near(model._params, wanted._params)
+    gpu.near(model._params, wanted._params)
     for name, entries in wanted.history_.items():
         assert isinstance(model.history_[name], np.ndarray)
-        np.testing.assert_allclose(model.history_[name], entries, rtol=1e-9)
+        np.testing.assert_allclose(model.history_[name], entries, rtol=1e-6)
     q, known = model.posterior(on_device), on_cpu(wanted.posterior, x)
-    near(q.loc, known.loc)
-    near(q._scale, known._scale)
-    near(model.posterior(on_device, observed=mask).loc, on_cpu(lambda: wanted.posterior(x, observed=MASK).loc))
-    near(model.posterior(on_device, refine=3).loc, on_cpu(lambda: wanted.posterior(x, refine=3).loc))
-    near(model.elbo(on_device, key=1), on_cpu(lambda: wanted.elbo(x, key=1)))
-    near(model.log_likelihood(on_device, key=1), on_cpu(lambda: wanted.log_likelihood(x, key=1)))
-    near(model.reconstruct(on_device), on_cpu(wanted.reconstruct, x))
-    near(model.sample(4, key=2), on_cpu(lambda: wanted.sample(4, key=2)))
+    gpu.near(q.loc, known.loc)
+    gpu.near(q._scale, known._scale)
+    gpu.near(model.posterior(on_device, observed=mask).loc, on_cpu(lambda: wanted.posterior(x, observed=MASK).loc))
+    gpu.near(model.posterior(on_device, refine=3).loc, on_cpu(lambda: wanted.posterior(x, refine=3).loc))
+    gpu.near(model.elbo(on_device, key=1), on_cpu(lambda: wanted.elbo(x, key=1)))
+    gpu.near(model.log_likelihood(on_device, key=1), on_cpu(lambda: wanted.log_likelihood(x, key=1)))
+    gpu.near(model.reconstruct(on_device), on_cpu(wanted.reconstruct, x))
+    gpu.near(model.sample(4, key=2), on_cpu(lambda: wanted.sample(4, key=2)))
     if changed in VARIANTS[:2]:
-        near(model.map_estimate(on_device), on_cpu(wanted.map_estimate, x))
+        gpu.near(model.map_estimate(on_device), on_cpu(wanted.map_estimate, x))
         made, known = (
             model.gaps(on_device, refine=3, num_samples=5),
             on_cpu(lambda: wanted.gaps(x, refine=3, num_samples=5)),
@@ -88,6 +86,7 @@ def test_a_vae(gpu, changed, device):
         assert model.noise_scale_ == pytest.approx(wanted.noise_scale_)
 
 
+@stand_in
 def test_a_step_waits_once_and_launches_a_bounded_number(gpu):
     cupy = gpu[0]
     x = cupy.asarray(BITS.astype("float32"))
@@ -112,18 +111,18 @@ def test_a_model_follows_its_rows(gpu, tmp_path):
     loc = model.posterior(x).loc.get()
     model.save(tmp_path / "model.npz")
     for twin in (rp.VAE.load(tmp_path / "model.npz"), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-        np.testing.assert_allclose(on_cpu(twin.posterior, ROWS).loc, loc, rtol=1e-12)
-        near(twin.posterior(x).loc, loc)
-        near(twin.decode(cupy.zeros((3, 2))), on_cpu(model.decode, np.zeros((3, 2))))
+        np.testing.assert_allclose(on_cpu(twin.posterior, ROWS).loc, loc, rtol=1e-6)
+        gpu.near(twin.posterior(x).loc, loc)
+        gpu.near(twin.decode(cupy.zeros((3, 2))), on_cpu(model.decode, np.zeros((3, 2))))
     before = model.partial_fit(x)._params.get()
-    near(model.partial_fit(x)._params, on_cpu(lambda: _again(model, before, x)))
+    gpu.near(model.partial_fit(x)._params, on_cpu(lambda: _again(model, before, x)))
 
 
 def _again(model, params, x):
     """The second of two passes, on NumPy's rows."""
     twin = fitted(x.get())
     twin.partial_fit(x.get())
-    np.testing.assert_allclose(twin._params, params, rtol=1e-9)
+    np.testing.assert_allclose(twin._params, params, rtol=1e-6)
     return twin.partial_fit(x.get())._params
 
 
@@ -147,7 +146,7 @@ def test_training_is_not_led_away(gpu):
 
     with pytest.raises(TypeError, match="VAE: x must lie where the model is while it trains"):
         rp.VAE(2, **SETTINGS).fit(x, callbacks=[ask])
-    near(rp.VAE(2, **SETTINGS).fit(x, validation=ROWS)._params, on_cpu(lambda: fitted(ROWS)._params))
+    gpu.near(rp.VAE(2, **SETTINGS).fit(x, validation=ROWS)._params, on_cpu(lambda: fitted(ROWS)._params))
 
 
 def test_divergence_names_the_rows(gpu):
@@ -177,6 +176,7 @@ FEATURES, Y = RNG.standard_normal((4, 9, 2)), (RNG.random((4, 9)) < 0.5).astype(
 @pytest.mark.parametrize("device", [0, 1])
 def test_fit_vi_of_a_target(gpu, settings, device):
     cupy = gpu[0]
+    gpu.require(device)
 
     def work(features, y):
         target = rp.targets.GLM(features, y, family="logistic", prior_scale=1.5)
@@ -184,18 +184,18 @@ def test_fit_vi_of_a_target(gpu, settings, device):
 
     with cupy.cuda.Device(device):
         arrays = cupy.asarray(FEATURES), cupy.asarray(Y)
-    before = fake_cupy.counts["waits"]
+    before = gpu.count("waits")
     made, wanted = work(*arrays), on_cpu(work, FEATURES, Y)
     steps = len(wanted.history["elbo"])
-    assert fake_cupy.counts["waits"] - before < 2 * steps + 40  # the history, and the looks
+    assert gpu.count("waits") - before < 2 * steps + 40  # the history, and the looks
     for name in ("loc", "_scale"):
-        near(getattr(made.q, name), getattr(wanted.q, name))
+        gpu.near(getattr(made.q, name), getattr(wanted.q, name))
     for name in ("elbo", "standard_error", "khat"):
-        near(getattr(made, name), getattr(wanted, name))
+        gpu.near(getattr(made, name), getattr(wanted, name))
     for name in ("converged", "n_steps"):
         assert np.array_equal(getattr(made, name), getattr(wanted, name))
     for name, entries in wanted.history.items():
-        np.testing.assert_allclose(made.history[name], entries, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(made.history[name], entries, rtol=1e-6, atol=1e-9)
 
 
 def test_fit_vi_of_a_callable_from_a_start(gpu):
@@ -207,13 +207,14 @@ def test_fit_vi_of_a_callable_from_a_start(gpu):
 
     arrays = np.zeros(2), np.ones(2), np.array([1.0, -2.0])
     made, wanted = work(*map(cupy.asarray, arrays)), on_cpu(work, *arrays)
-    near(made.q.loc, wanted.q.loc)
+    gpu.near(made.q.loc, wanted.q.loc)
     assert bool(made.converged) == bool(wanted.converged)
 
 
 @pytest.mark.parametrize("device", [0, 1])
 def test_map_estimate(gpu, device):
     cupy = gpu[0]
+    gpu.require(device)
 
     def work(features, y, init):
         target = rp.targets.GLM(features, y, family="logistic", prior_scale=1.5)
@@ -222,10 +223,10 @@ def test_map_estimate(gpu, device):
     with cupy.cuda.Device(device):
         arrays = cupy.asarray(FEATURES), cupy.asarray(Y), cupy.zeros((4, 2))
     made, wanted = work(*arrays), on_cpu(work, FEATURES, Y, np.zeros((4, 2)))
-    near(made.value, wanted.value)
-    near(made.log_prob, wanted.log_prob)
+    gpu.near(made.value, wanted.value)
+    gpu.near(made.log_prob, wanted.log_prob)
     assert made.converged.get().tolist() == wanted.converged.tolist()
-    near(made.laplace.scale_tril, wanted.laplace.scale_tril)
+    gpu.near(made.laplace.scale_tril, wanted.laplace.scale_tril)
 
 
 def test_map_estimate_of_one_problem(gpu):
@@ -244,11 +245,13 @@ def test_fit_amortized(gpu, tmp_path):
 
     x = cupy.asarray(ROWS)
     made, wanted = work(cupy.asarray(weight), x), on_cpu(work, weight, ROWS)
-    near(made.posterior(x).loc, on_cpu(wanted.posterior, ROWS).loc)
-    near(made.elbo(x, key=1), on_cpu(lambda: wanted.elbo(ROWS, key=1)))
+    gpu.near(made.posterior(x).loc, on_cpu(wanted.posterior, ROWS).loc)
+    gpu.near(made.elbo(x, key=1), on_cpu(lambda: wanted.elbo(ROWS, key=1)))
     np.testing.assert_allclose(made.history_["elbo"], wanted.history_["elbo"])
     made.save(tmp_path / "posterior.npz")
-    near(rp.inference.AmortizedPosterior.load(tmp_path / "posterior.npz").posterior(x).loc, made.posterior(x).loc.get())
+    gpu.near(
+        rp.inference.AmortizedPosterior.load(tmp_path / "posterior.npz").posterior(x).loc, made.posterior(x).loc.get()
+    )
 
 
 # ---- models with closed forms
@@ -257,6 +260,7 @@ def test_fit_amortized(gpu, tmp_path):
 @pytest.mark.parametrize("device", [0, 1])
 def test_linear_gaussian_models(gpu, device):
     cupy = gpu[0]
+    gpu.require(device)
 
     def work(x, mask):
         model = rp.ProbabilisticPCA(2).fit(x)
@@ -272,12 +276,12 @@ def test_linear_gaussian_models(gpu, device):
     wanted, known = on_cpu(work, ROWS, MASK)
     assert sigma == pytest.approx(known)
     for x, y in zip(made, wanted, strict=True):
-        near(x, y)
+        gpu.near(x, y)
 
 
 def test_a_linear_model_of_numpy_takes_rows_of_either(gpu, tmp_path):
     model = rp.LinearGaussianModel(RNG.standard_normal((5, 2)), np.zeros(5), 0.5)
-    near(model.posterior(gpu[0].asarray(ROWS)).loc, on_cpu(model.posterior, ROWS).loc)
+    gpu.near(model.posterior(gpu[0].asarray(ROWS)).loc, on_cpu(model.posterior, ROWS).loc)
     there = rp.ProbabilisticPCA(2).fit(gpu[0].asarray(ROWS))
     there.save(tmp_path / "model.npz")
     np.testing.assert_allclose(rp.ProbabilisticPCA.load(tmp_path / "model.npz").weight_, there.weight_.get())
@@ -303,12 +307,13 @@ def test_gaussian_mixture(gpu, kind, start):
     wanted, known, other = on_cpu(work, x)
     np.testing.assert_allclose(numbers, known, rtol=1e-8)
     for a, b in zip(made, wanted, strict=True):
-        assert isinstance(a, fake_cupy.ndarray)
+        assert is_cupy(a)
         np.testing.assert_allclose(a.get(), b, rtol=1e-5, atol=1e-7)
     assert (model.n_iter_, model.converged_) == (other.n_iter_, other.converged_)
     np.testing.assert_allclose(model.predict(x), other.predict(x))  # of NumPy's rows
 
 
+@stand_in
 def test_gaussian_mixture_waits_by_the_iteration(gpu, tmp_path):
     x = gpu[0].asarray(np.concatenate([ROWS, ROWS + 8]))
     waits = []
@@ -322,6 +327,7 @@ def test_gaussian_mixture_waits_by_the_iteration(gpu, tmp_path):
     assert isinstance(rp.GaussianMixture.load(tmp_path / "model.npz").means_, np.ndarray)
 
 
+@stand_in
 def test_the_example_of_the_readme(gpu):
     cupy = gpu[0]
     (text,) = re.findall(r"^```py\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M | re.S)
@@ -334,4 +340,4 @@ def test_the_example_of_the_readme(gpu):
         text = text.replace(large, small)
     names = {}
     exec(text, names)
-    assert isinstance(names["q"].loc, fake_cupy.ndarray)
+    assert is_cupy(names["q"].loc)

@@ -7,21 +7,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import fake_cupy
 import reparam as rp
-from support import DTYPES, same_bits
+from gpus import BOTH, gpu_of
+from reparam._arrays import is_cupy
+from support import DTYPES
 
 
-@pytest.fixture
-def gpu():
-    """CuPy and the kernels of a GPU with their stand-ins."""
-    with fake_cupy.installed() as (cupy, kernels):
-        yield cupy, kernels
+@pytest.fixture(params=BOTH)
+def gpu(request):
+    """The stand-in, and a GPU where there is one."""
+    with gpu_of(request.param) as gpu:
+        yield gpu
 
 
 def to_host(x):
     """Arrays in NumPy's memory, of whatever holds them."""
-    if isinstance(x, fake_cupy.ndarray):
+    if is_cupy(x):
         return x.get()
     if isinstance(x, (tuple, list)):
         return [to_host(each) for each in x]
@@ -30,19 +31,20 @@ def to_host(x):
     return x
 
 
-def same_on_both(cupy, work, *arrays, waits=0):
+def same_on_both(gpu, work, *arrays, waits=0):
     """``work(xp, *arrays)`` has the bits of NumPy on a GPU, which the host waits for so many times."""
+    cupy = gpu[0]
     with rp.backend("native:scalar"):
         wanted = work(np, *arrays)
-    for device in (0, 1):
+    for device in (0, 1) if gpu.kernels else (0,):
         with cupy.cuda.Device(device):
             given = [cupy.asarray(x) if isinstance(x, np.ndarray) else x for x in arrays]
-        before = fake_cupy.counts["waits"]
+        before = gpu.count("waits")
         made = work(cupy, *given) if device == 0 else _on(cupy, device, work, given)
-        assert fake_cupy.counts["waits"] == before + waits
+        assert gpu.count("waits") == before + (waits if gpu.kernels else 0)
         flat = made if isinstance(made, (tuple, list)) else [made]
-        assert all(isinstance(x, fake_cupy.ndarray) and x.device.id == device for x in flat if hasattr(x, "dtype"))
-        compare(to_host(made), wanted)
+        assert all(is_cupy(x) and x.device.id == device for x in flat if hasattr(x, "dtype"))
+        compare(gpu, to_host(made), wanted)
 
 
 def _on(cupy, device, work, given):
@@ -67,13 +69,13 @@ class _Elsewhere:
         return call
 
 
-def compare(made, wanted):
+def compare(gpu, made, wanted):
     if isinstance(wanted, (tuple, list, SimpleNamespace)):
         parts = vars(wanted).values() if isinstance(wanted, SimpleNamespace) else wanted
         for x, y in zip(made, parts, strict=True):
-            compare(x, y)
+            compare(gpu, x, y)
     elif isinstance(wanted, (np.ndarray, np.generic)):
-        same_bits(np.asarray(made), np.asarray(wanted))
+        gpu.same(made, wanted)
     else:
         assert made == wanted
 
@@ -95,7 +97,7 @@ FAMILIES = {
 @pytest.mark.parametrize(("shape", "offset"), [((), 0), (3, 5), ((40, 30), 2)])
 def test_normals_like_an_array(gpu, shape, offset, dtype):
     like = np.empty(0, dtype)
-    same_on_both(gpu[0], lambda xp, like: rp.random.normal(shape, key=3, stream=7, offset=offset, like=like), like)
+    same_on_both(gpu, lambda xp, like: rp.random.normal(shape, key=3, stream=7, offset=offset, like=like), like)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -112,7 +114,7 @@ def test_distributions(gpu, family):
 
     if family == "packed":
         scale = np.abs(scale)
-    same_on_both(gpu[0], lambda xp, loc, scale, value: _at(xp, lambda: work(xp, loc, scale, value)), loc, scale, VALUE)
+    same_on_both(gpu, lambda xp, loc, scale, value: _at(xp, lambda: work(xp, loc, scale, value)), loc, scale, VALUE)
 
 
 def _at(xp, run):
@@ -129,7 +131,7 @@ def test_a_normal_of_a_matrix(gpu, name):
         q = rp.MultivariateNormal(loc, **{name: matrix})
         return q.scale_tril, q.precision_matrix, q.log_prob(loc)
 
-    same_on_both(gpu[0], work, LOC, COVARIANCE, waits=1)
+    same_on_both(gpu, work, LOC, COVARIANCE, waits=1)
     with pytest.raises(rp.NotPositiveDefiniteError, match=name):
         rp.MultivariateNormal(gpu[0].asarray(LOC), **{name: gpu[0].asarray(-COVARIANCE)})
 
@@ -139,11 +141,11 @@ def test_kl_of_two_families(gpu):
         q, p = rp.MultivariateNormalDiag(loc, scale), rp.MultivariateNormal(loc, scale_tril=tril)
         return rp.kl_divergence(q, p), rp.kl_divergence(p, q)
 
-    same_on_both(gpu[0], work, LOC, SCALE, TRIL)
+    same_on_both(gpu, work, LOC, SCALE, TRIL)
 
 
 def test_numbers_take_the_place_of_the_arrays(gpu):
-    same_on_both(gpu[0], lambda xp, loc: rp.Normal(loc, 2.0).rsample(key=0), LOC)
+    same_on_both(gpu, lambda xp, loc: rp.Normal(loc, 2.0).rsample(key=0), LOC)
 
 
 # ---- elbo
@@ -192,7 +194,7 @@ def test_elbo_of_a_callable(gpu, joint, family, estimator):
         density = joint if family != "scalar" else lambda z: _of_scalars(joint, z)
         return list(rp.elbo(q, density, key=3, num_samples=4, estimator=estimator))
 
-    same_on_both(gpu[0], lambda xp, *given: _at(xp, lambda: work(xp, *given)), loc, np.abs(scale))
+    same_on_both(gpu, lambda xp, *given: _at(xp, lambda: work(xp, *given)), loc, np.abs(scale))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -207,7 +209,7 @@ def test_elbo_of_a_target(gpu, family, target):
             *rp.elbo(make(loc, scale), built, key=3, num_samples=4, estimator="dreg", grad=False)[:4],
         ]
 
-    same_on_both(gpu[0], work, loc, np.abs(scale), *ARRAYS[target], waits=target == "poisson")
+    same_on_both(gpu, work, loc, np.abs(scale), *ARRAYS[target], waits=target == "poisson")
 
 
 def test_elbo_of_an_encoder(gpu):
@@ -221,7 +223,7 @@ def test_elbo_of_an_encoder(gpu):
             made += [*estimate, pullback(estimate.grad)]
         return made
 
-    same_on_both(gpu[0], lambda xp, features: _at(xp, lambda: work(xp, features)), features)
+    same_on_both(gpu, lambda xp, features: _at(xp, lambda: work(xp, features)), features)
 
 
 def test_what_a_density_returns_must_lie_with_q(gpu):
@@ -241,7 +243,7 @@ def test_adam(gpu):
             adam.step([grad])
         return param, *adam.m, *adam.v
 
-    same_on_both(gpu[0], work, LOC, VALUE)
+    same_on_both(gpu, work, LOC, VALUE)
 
 
 def test_the_state_of_adam_comes_from_either_memory(gpu):
@@ -251,7 +253,7 @@ def test_the_state_of_adam_comes_from_either_memory(gpu):
     state = pickle.loads(pickle.dumps(adam.state_dict()))
     other = rp.optim.Adam(param.copy())
     other.load_state_dict({"t": state["t"], "m": to_host(state["m"]), "v": to_host(state["v"])})
-    same_bits(other.m[0].get(), adam.m[0].get())
+    gpu.same(other.m[0].get(), adam.m[0].get())
     with pytest.raises(TypeError, match=r"Adam: grads\[0\] is a ndarray, and params\[0\] a cupy.ndarray"):
         adam.step(VALUE)
 
@@ -264,9 +266,48 @@ def test_a_net(gpu, activation):
         y, backprop = net(x)
         return [y, *backprop(ct), params]
 
-    same_on_both(gpu[0], work, LOC, np.ascontiguousarray(VALUE[:, :2]))
+    same_on_both(gpu, work, LOC, np.ascontiguousarray(VALUE[:, :2]))
 
 
 def test_a_net_of_numpy_refuses_rows_of_cupy(gpu):
     with pytest.raises(TypeError, match="MLP: x is a CuPy array and the net's params a NumPy array"):
         rp.nn.MLP((3, 2), key=0, dtype="float64")(gpu[0].asarray(LOC))
+
+
+def test_nothing_is_uploaded_or_awaited_once_it_has_run(gpu):
+    """So that a graph can capture it."""
+    cupy = gpu[0]
+    q = rp.MultivariateNormal(cupy.asarray(LOC), scale_tril=cupy.asarray(TRIL))
+    target = rp.targets.LinearGaussian(cupy.asarray(X), cupy.asarray(WEIGHT), cupy.asarray(BIAS), 0.5)
+
+    def run():
+        rp.elbo(q, target, key=1, num_samples=3)
+        rp.elbo(q, log_joint_pullback, key=1, num_samples=3, estimator="iwae")
+        return q.rsample((2,), key=1), rp.kl_divergence(q, q), q.rsample_and_log_prob(key=2)
+
+    run()
+    before = gpu.count("uploads"), gpu.count("waits")
+    run()
+    assert (gpu.count("uploads"), gpu.count("waits")) == before
+
+
+@pytest.mark.parametrize("gpu", [BOTH[1]], indirect=True)
+def test_a_graph(gpu):
+    """Captured under a pool of its own, and replayed with other numbers."""
+    cupy = gpu[0]
+    q = rp.MultivariateNormal(cupy.asarray(LOC), scale_tril=cupy.asarray(TRIL))
+    target = rp.targets.LinearGaussian(cupy.asarray(X), cupy.asarray(WEIGHT), cupy.asarray(BIAS), 0.5)
+    pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
+    with stream, cupy.cuda.using_allocator(pool.malloc):
+        rp.elbo(q, target, key=1, num_samples=3)
+        stream.begin_capture()
+        made = rp.elbo(q, target, key=1, num_samples=3)
+        graph = stream.end_capture()
+    for shift in (0.0, 1.0):
+        with stream:
+            q.loc[...] = cupy.asarray(LOC + shift)
+            graph.launch()
+            stream.synchronize()
+        known = rp.elbo(q, target, key=1, num_samples=3)
+        gpu.same(made.value.get(), known.value.get())
+        gpu.same(made.grad.scale_tril.get(), known.grad.scale_tril.get())

@@ -228,6 +228,7 @@ class GaussianHead:
         _check_last_dim("GaussianHead: features", features, self.features)
         loc, vector = features[..., : self.latent_dim], features[..., self.latent_dim :]
 
+        @on_its_device
         def pullback(grad: Any) -> Array:
             ct = np.empty_like(features)
             ct[..., : self.latent_dim] = grad.loc

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._arrays import device_of, move, row_dot, to_numpy
+from .._arrays import device_of, move, on_its_device, row_dot, to_numpy
 from .._check import as_bool, as_float_array, as_int, as_key
 from ..inference.data import as_latent
 from .likelihoods import Gaussian, Likelihood, Prepared
@@ -42,11 +42,13 @@ class Generation:
         real = np.dtype(self.dtype).type
         weight = real(1 / kl_weight)
 
+        @on_its_device
         def log_joint(value: Array) -> tuple[Array, Any]:
             output, backprop = self._decoder(value, self._decoder_grads if learn else None)
             log_likelihood, pullback = self._likelihood.log_prob(output, data, self._theta)
             prior = real(-0.5) * (row_dot(value, value) + real(value.shape[-1] * np.log(2 * np.pi)))
 
+            @on_its_device
             def pull(weights: Array) -> Array:
                 ct_output, ct_theta = pullback(weights * weight)
                 if learn and self._likelihood.theta_size:

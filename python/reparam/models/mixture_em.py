@@ -130,8 +130,8 @@ class EM:
         self.piece = piece if piece >= LEAST_PIECE else self.block
         if is_cupy(x):  # whose products are fastest in one
             self.block = self.piece = min(max(1, MOST_ELEMENTS // self.width), self.n)
+            self._pairs = [move(k, x) for k in np.triu_indices(self.d)]
         self.xp = namespace_of(x)
-        self._pairs = tuple(move(k, x) for k in np.triu_indices(self.d))
         self._buffer: Array = self.xp.empty((self.width, self.block))
 
     def enter(self, components: Components) -> Components:
