@@ -161,7 +161,7 @@ def test_a_build_without_cuda(gpu, monkeypatch):
     [
         ("too old (cudaErrorInsufficientDriver)",
          "the driver of this machine (for CUDA 12.4) is older than the CUDA 13.0 that reparam was built with: install "
-         "a driver for 13.0, or build reparam with the toolkit of the driver: "),
+         "a driver for CUDA 13.0, or build reparam with the toolkit of the driver: "),
         ("no image (cudaErrorNoKernelImageForDevice)",
          "reparam was compiled for GPUs of kind 80 90, and GPU 0 has compute capability 90: build it with "
          "REPARAM_CUDA_ARCHITECTURES=90: "),
@@ -179,7 +179,7 @@ def test_errors_of_the_driver_say_what_to_do(gpu, text, message):
 def test_out_of_memory_and_back(gpu):
     cupy = gpu[0]
     x = on(cupy, 0, np.ones(1000))
-    fake_cupy.pool.kept, fake_cupy.pool.limit = 4000, fake_cupy.pool.used_bytes() + 8000 + 4000 + 100
+    fake_cupy.pool.kept, fake_cupy.pool.limit = 10**6, fake_cupy.pool.used_bytes() + 10**6 + 100
     before = fake_cupy.pool.used_bytes()
     advice = r"cupy\.get_default_memory_pool\(\)\.free_all_blocks\(\), and smaller batches"
     with pytest.raises(MemoryError, match=rf"^normal_entropy: GPU 0 is out of memory: Out of memory.*{advice}"):

@@ -74,11 +74,13 @@ def explain(owner: str, error: Exception, device: Any, compiled: Any) -> Excepti
         return error
     advice = ""
     if any(name in text for name in TOO_OLD):
-        driver, runtime = (f"{v // 1000}.{v % 1000 // 10}" if v else "none" for v in compiled.versions())
-        advice = (
-            f"the driver of this machine (for CUDA {driver}) is older than the CUDA {runtime} that reparam was built "
-            f"with: install a driver for {runtime}, or build reparam with the toolkit of the driver: "
-        )
+        driver, runtime = (f"CUDA {v // 1000}.{v % 1000 // 10}" if v else "" for v in compiled.versions())
+        advice = f"this machine has no driver: install one for {runtime}, with which reparam was built: "
+        if driver:
+            advice = (
+                f"the driver of this machine (for {driver}) is older than the {runtime} that reparam was built with: "
+                f"install a driver for {runtime}, or build reparam with the toolkit of the driver: "
+            )
     elif any(name in text for name in OTHER_KIND):
         capability = device.compute_capability
         advice = (
