@@ -86,6 +86,8 @@ _used = {0: [], 1: []}  # streams that were made current, by device
 
 
 class Stream:
+    captures = False
+
     def __init__(self, ptr=None, device_id=None):
         self.device_id = _current["device"] if device_id is None else device_id
         self.ptr = 4096 + 16 * len(_streams) if ptr is None else ptr
@@ -97,6 +99,9 @@ class Stream:
 
     def __cuda_stream__(self):
         return 0, self.ptr
+
+    def is_capturing(self):
+        return self.captures
 
     def __enter__(self):
         if self.device_id != _current["device"]:

@@ -19,10 +19,12 @@ __all__ = [
     "adopt",
     "cupy_is_there",
     "device_of",
+    "diagonal_of_triangle",
     "in_one_place",
     "is_array",
     "is_cupy",
     "is_writeable",
+    "kept_on_gpu",
     "may_share_memory",
     "move",
     "namespace_of",
@@ -112,6 +114,34 @@ def move(x: Any, like: Any) -> Any:
         return to_numpy(x)
     with like.device:
         return namespace_of(like).asarray(x)
+
+
+def kept_on_gpu(table: dict[Any, Any], name: Any, array: Array, like: Any) -> Any:
+    """The array where another one is, uploaded once and kept in the table under its name.
+
+    Each stream has its own, since another one would have to wait for the upload. What is uploaded while a graph is
+    captured is not kept: it comes to be when the graph runs.
+    """
+    xp = namespace_of(like)
+    with like.device:
+        stream = xp.cuda.get_current_stream()
+        place = (name, like.device.id, stream.ptr)
+        found = table.get(place)
+        if found is None:
+            found = xp.asarray(array)
+            if not stream.is_capturing():
+                table[place] = found
+        return found
+
+
+_diagonals: dict[Any, Any] = {}
+
+
+def diagonal_of_triangle(d: int, like: Any) -> Array:
+    """Where the diagonal of a packed lower triangle stands, as an index of arrays like this one."""
+    i = np.arange(d)
+    places: Array = i * (i + 3) // 2
+    return kept_on_gpu(_diagonals, d, places, like) if is_cupy(like) else places
 
 
 def triangle(d: int, like: Any) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
-from ._arrays import cupy_is_there, is_cupy, namespace_of
+from ._arrays import cupy_is_there, is_cupy, kept_on_gpu, namespace_of
 from ._op import Pass
 from ._signature import Operand
 
@@ -50,9 +50,14 @@ class Draw:
 
     def __getitem__(self, at: Any) -> Draw:
         """The same noise for other events, or in another shape: what NumPy makes of ``index[at]``."""
-        part = object.__new__(Draw)  # the index has been checked
-        vars(part).update(key=self.key, index=_as_constant(self.index[at]))
-        return part
+        return Draw._trusted(self.key, self.index[at])
+
+    @classmethod
+    def _trusted(cls, key: int, index: Any) -> Draw:
+        """Make one of what has been checked and is not to change, without a copy."""
+        made = object.__new__(cls)
+        vars(made).update(key=key, index=_as_constant(index))
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickles and copies hold: no copies of the index on GPUs."""
@@ -60,18 +65,10 @@ class Draw:
 
 
 def index_like(draw: Draw, array: Any) -> Any:
-    """The index where an array lies: of NumPy itself, on a GPU a copy that stays for further calls.
-
-    Each stream has its own, since another one would have to wait for the upload.
-    """
-    xp = namespace_of(array)
-    if xp is np or is_cupy(draw.index):
+    """The index where an array lies: of NumPy itself, on a GPU a copy that stays for further calls."""
+    if not is_cupy(array) or is_cupy(draw.index):
         return draw.index
-    place = (array.device.id, xp.cuda.get_current_stream().ptr)
-    uploaded: dict[Any, Any] = vars(draw).setdefault("_uploaded", {})
-    if place not in uploaded:
-        uploaded[place] = xp.asarray(draw.index)
-    return uploaded[place]
+    return kept_on_gpu(vars(draw).setdefault("_uploaded", {}), "index", draw.index, array)
 
 
 def _as_constant(index: Any) -> Any:

@@ -119,10 +119,10 @@ def elbo(
     used = rp_random.as_key(key, "elbo: key")
     streams = rp_random.draw_index(index, q.batch_shape, "elbo: index", q.loc)
     if isinstance(q, EncodedNormal):
-        return _elbo_encoded(q, log_joint, rp_random.Draw(used, streams), draws, estimator, grad)
+        return _elbo_encoded(q, log_joint, rp_random.draw_once(used, streams), draws, estimator, grad)
     made = _Outputs(q, draws, estimator, grad)
     if isinstance(log_joint, targets.Target):
-        weights = _fused(made, log_joint, rp_random.Draw(used, streams))
+        weights = _fused(made, log_joint, rp_random.draw_once(used, streams))
     elif callable(log_joint):
         noise = rp_random.event_normal(draws, streams, made.q.event_shape[0], key=used, like=q.loc)
         weights = _combined(made, log_joint, noise)
@@ -216,9 +216,9 @@ def _elbo_encoded(
         estimate = elbo(q.distribution(), log_joint, key=draw.key, **settings)
         return estimate._replace(grad=q.pull(estimate.grad) if grad else None)
     (d,), shape = q.event_shape, (draws, *q.batch_shape)
-    noise: Any = draw[None]
-    if draws > 1:
-        noise = rp_random.event_normal(draws, draw.index, d, key=draw.key, like=q.loc)
+    one = draws == 1
+    noise: Any = draw[None] if one else rp_random.event_normal(draws, draw.index, d, key=draw.key, like=q.loc)
+    deviation: Any = None
     value, log_q = q.transform_and_log_prob(noise, q.loc, q.vector)
     log_prob, given = evaluate(log_joint, value, shape)
     log_weights = log_prob - log_q
@@ -229,15 +229,17 @@ def _elbo_encoded(
         weights = _equal_weights(q, draws, shape)
         mean = log_prob.mean(0, dtype=np.float64)
         bound = (mean + q.log_det() + d / 2 * (1 + math.log(2 * math.pi))).astype(q.dtype)
-        deviation = log_prob - mean
+        deviation = None if one else log_prob - mean  # of one draw the error is NaN, whatever it was
     gradient = None
     if grad:
         weighted = gradient_of(given, weights, value.shape)
         weighted = weighted if callable(given) else weights[..., None] * weighted
         _, *cotangents = q.transform_and_log_prob.vjp(noise, q.loc, q.vector, weighted, -weights)
         gradient = SimpleNamespace(loc=cotangents[0], vector=cotangents[1])
-    squares = (deviation**2).sum(0, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    if one:
+        error = bound * np.nan
+    else:
+        squares = (deviation**2).sum(0, dtype=np.float64)
         error = np.sqrt(squares / np.float64(draws * (draws - 1))).astype(q.dtype)
     return ELBOEstimate(bound, error, log_weights, weights, gradient, draw.key)
 

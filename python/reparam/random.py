@@ -149,6 +149,11 @@ def draw_index(index: Any, batch_shape: tuple[int, ...], name: str = "index", li
     return array
 
 
+def draw_once(key: int, index: NDArray[np.uint64]) -> Draw:
+    """Noise for one call of the package: an index of a GPU is not copied, for which a kernel would be launched."""
+    return Draw._trusted(key, index) if is_cupy(index) else Draw(key, index)
+
+
 def event_normal(num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, like: Array) -> Array:
     """Noise addressed by event, shape ``(num_samples, *index.shape, d)``: event b takes stream ``index[b]``.
 

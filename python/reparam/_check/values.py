@@ -87,7 +87,8 @@ def as_index(name: str, index: object) -> NDArray[np.uint64]:
         of_gpu: Any = index
         if of_gpu.dtype.kind not in "iu":
             raise TypeError(f"{name} must hold integers, got {of_gpu.dtype}")
-        numbers: NDArray[np.uint64] = of_gpu.astype(np.uint64, copy=False)
+        same_size = of_gpu.dtype.itemsize == 8  # whose bits are those of the numbers: no kernel
+        numbers: NDArray[np.uint64] = of_gpu.view(np.uint64) if same_size else of_gpu.astype(np.uint64)
         return numbers
     array = np.asarray(index, None if hasattr(index, "dtype") else object)  # NumPy makes floats of [0, 2**63]
     kinds = {type(k) for k in array.flat} if array.dtype == object else {array.dtype.type}

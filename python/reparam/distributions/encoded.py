@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .._arrays import namespace_of, on_its_device
+from .._arrays import diagonal_of_triangle, on_its_device
 from .families import MultivariateNormal, MultivariateNormalDiag
 
 __all__ = ["EncodedNormal"]
@@ -51,8 +51,8 @@ class EncodedNormal:
 
     def log_det(self) -> Array:
         """Sum of the logarithms of the scales, which are entries of the vector."""
-        i = namespace_of(self.loc).arange(self.loc.shape[-1])
-        logarithms = self.vector[..., i * (i + 3) // 2] if self.full else self.vector
+        d = self.loc.shape[-1]
+        logarithms = self.vector[..., diagonal_of_triangle(d, self.vector)] if self.full else self.vector
         result: Array = logarithms.sum(-1)
         return result
 

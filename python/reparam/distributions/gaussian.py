@@ -158,7 +158,7 @@ class Gaussian:
         streams = rp_random.draw_index(index, self.batch_shape, f"{owner}: index", self.loc)
         used = rp_random.as_key(key, f"{owner}: key")
         if not sizes:
-            return rp_random.Draw(used, streams)
+            return rp_random.draw_once(used, streams)
         noise = rp_random.event_normal(math.prod(sizes), streams, math.prod(event), key=used, like=self.loc)
         return noise.reshape(*sizes, *streams.shape, *event)
 

@@ -41,6 +41,7 @@ class Generation:
         """``log p(x | z)/kl_weight + log p(z)`` for :func:`reparam.elbo`; ``learn`` collects theta's gradient too."""
         real = np.dtype(self.dtype).type
         weight = real(1 / kl_weight)
+        scaled = kl_weight != 1
 
         @on_its_device
         def log_joint(value: Array) -> tuple[Array, Any]:
@@ -50,14 +51,14 @@ class Generation:
 
             @on_its_device
             def pull(weights: Array) -> Array:
-                ct_output, ct_theta = pullback(weights * weight)
+                ct_output, ct_theta = pullback(weights * weight if scaled else weights)
                 if learn and self._likelihood.theta_size:
                     self._theta_grads[...] = ct_theta
                 ct_value, _ = backprop(ct_output, parameter_gradient=learn)
                 result: Array = ct_value - weights[..., None] * value
                 return result
 
-            return log_likelihood * weight + prior, pull
+            return (log_likelihood * weight if scaled else log_likelihood) + prior, pull
 
         return log_joint
 
