@@ -220,6 +220,20 @@ def test_a_draw_is_uploaded_once_for_each_stream(gpu):
     same_bits(rp.normal_transform(of_gpu, x, x).get(), rp.normal_transform(draw, x, x).get())
 
 
+def test_what_is_uploaded_for_a_graph_is_not_kept(gpu):
+    """It comes to be when the graph runs."""
+    cupy = gpu[0]
+    draw, x = rp.random.Draw(0, np.arange(3)), cupy.asarray(np.ones(3))
+    uploads = fake_cupy.counts["uploads"]
+    with cupy.cuda.Stream() as stream:
+        stream.captures = True
+        rp.normal_transform(draw, x, x)
+        stream.captures = False
+        for _ in range(2):
+            rp.normal_transform(draw, x, x)
+    assert fake_cupy.counts["uploads"] == uploads + 2
+
+
 def test_only_a_check_waits(gpu):
     a = gpu[0].asarray(np.stack([np.eye(2), -np.eye(2)]))
     rp.cholesky(a, check=False)

@@ -114,6 +114,10 @@ def test_a_model_follows_its_rows(gpu, tmp_path):
         np.testing.assert_allclose(on_cpu(twin.posterior, ROWS).loc, loc, rtol=1e-6)
         gpu.near(twin.posterior(x).loc, loc)
         gpu.near(twin.decode(cupy.zeros((3, 2))), on_cpu(model.decode, np.zeros((3, 2))))
+    if gpu.kernels:
+        with cupy.cuda.Device(1):
+            z = cupy.zeros((3, 2))
+        assert model.decode(z).device.id == model._params.device.id == 1
     before = model.partial_fit(x)._params.get()
     gpu.near(model.partial_fit(x)._params, on_cpu(lambda: _again(model, before, x)))
 

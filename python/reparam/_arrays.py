@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "adopt",
+    "copy_of",
     "cupy_is_there",
     "device_of",
     "diagonal_of_triangle",
@@ -108,6 +109,12 @@ def to_numpy(x: Any) -> Array:
     return x.get() if is_cupy(x) else np.asarray(x)
 
 
+def copy_of(x: Any) -> Any:
+    """A copy where the array is; CuPy's own goes to the current device."""
+    with device_of(x):
+        return x.copy()
+
+
 def move(x: Any, like: Any) -> Any:
     """The array in the library and on the device of another one."""
     if not is_cupy(like):
@@ -125,7 +132,7 @@ def kept_on_gpu(table: dict[Any, Any], name: Any, array: Array, like: Any) -> An
     xp = namespace_of(like)
     with like.device:
         stream = xp.cuda.get_current_stream()
-        place = (name, like.device.id, stream.ptr)
+        place = (name, xp, like.device.id, stream.ptr)
         found = table.get(place)
         if found is None:
             found = xp.asarray(array)

@@ -124,7 +124,8 @@ def elbo(
     if isinstance(log_joint, targets.Target):
         weights = _fused(made, log_joint, rp_random.draw_once(used, streams))
     elif callable(log_joint):
-        noise = rp_random.event_normal(draws, streams, made.q.event_shape[0], key=used, like=q.loc)
+        size = made.q.event_shape[0]
+        noise = rp_random.event_normal(draws, streams, size, key=used, dtype=q.dtype, like=q.loc)
         weights = _combined(made, log_joint, noise)
     else:
         raise TypeError(
@@ -216,9 +217,9 @@ def _elbo_encoded(
         estimate = elbo(q.distribution(), log_joint, key=draw.key, **settings)
         return estimate._replace(grad=q.pull(estimate.grad) if grad else None)
     (d,), shape = q.event_shape, (draws, *q.batch_shape)
-    one = draws == 1
-    noise: Any = draw[None] if one else rp_random.event_normal(draws, draw.index, d, key=draw.key, like=q.loc)
-    deviation: Any = None
+    noise: Any = draw[None]
+    if draws > 1:
+        noise = rp_random.event_normal(draws, draw.index, d, key=draw.key, dtype=q.dtype, like=q.loc)
     value, log_q = q.transform_and_log_prob(noise, q.loc, q.vector)
     log_prob, given = evaluate(log_joint, value, shape)
     log_weights = log_prob - log_q
@@ -229,14 +230,14 @@ def _elbo_encoded(
         weights = _equal_weights(q, draws, shape)
         mean = log_prob.mean(0, dtype=np.float64)
         bound = (mean + q.log_det() + d / 2 * (1 + math.log(2 * math.pi))).astype(q.dtype)
-        deviation = None if one else log_prob - mean  # of one draw the error is NaN, whatever it was
+        deviation = mean if draws == 1 else log_prob - mean  # of one draw the error is NaN, whatever it was
     gradient = None
     if grad:
         weighted = gradient_of(given, weights, value.shape)
         weighted = weighted if callable(given) else weights[..., None] * weighted
         _, *cotangents = q.transform_and_log_prob.vjp(noise, q.loc, q.vector, weighted, -weights)
         gradient = SimpleNamespace(loc=cotangents[0], vector=cotangents[1])
-    if one:
+    if draws == 1:
         error = bound * np.nan
     else:
         squares = (deviation**2).sum(0, dtype=np.float64)
@@ -263,10 +264,9 @@ def _softmax(log_weights: Array) -> Array:
     """Over the draws; NaN where no draw has a finite weight."""
     with np.errstate(invalid="ignore", divide="ignore"):
         most = log_weights.max(0)
-        made = np.exp(log_weights - np.where(np.isfinite(most), most, 0), dtype=log_weights.dtype)
+        made: Array = np.exp(log_weights - np.where(np.isfinite(most), most, 0), dtype=log_weights.dtype)
         made /= made.sum(0, dtype=np.float64).astype(made.dtype)
-    result: Array = made
-    return result
+    return made
 
 
 def evaluate(

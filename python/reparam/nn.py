@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._arrays import device_of, in_one_place, is_array, is_cupy, is_writeable, move, namespace_of, on_its_device
+from ._arrays import (
+    copy_of,
+    device_of,
+    in_one_place,
+    is_array,
+    is_cupy,
+    is_writeable,
+    move,
+    namespace_of,
+    on_its_device,
+)
 from ._check import as_choice, as_dtype, as_float_array, as_int, as_key, one_device
 from .distributions import EncodedNormal
 from .ops.likelihood import ACTIVATIONS
@@ -104,7 +114,7 @@ class MLP:
     def __copy__(self) -> MLP:
         """A net of its own: two that share parameters would train each other."""
         twin = type(self).__new__(type(self))
-        twin.__setstate__({**self.__getstate__(), "params": self.params.copy()})
+        twin.__setstate__({**self.__getstate__(), "params": copy_of(self.params)})
         return twin
 
     def _follow(self, like: Array) -> None:
@@ -218,8 +228,9 @@ class GaussianHead:
         if net.sizes[-1] != self.features:
             raise ValueError(f"GaussianHead: net must have output width {self.features}, got sizes {net.sizes}")
         last = len(net.sizes) - 2
-        net.views[f"weight{last}"][:, self.latent_dim :] = 0
-        net.views[f"bias{last}"][self.latent_dim :] = 0
+        with device_of(net.params):
+            net.views[f"weight{last}"][:, self.latent_dim :] = 0
+            net.views[f"bias{last}"][self.latent_dim :] = 0
 
     @on_its_device
     def encode(self, features: Array) -> tuple[EncodedNormal, Callable[[Any], Array]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from ._arrays import device_of, is_array, is_cupy, is_writeable, move, type_name
+from ._arrays import copy_of, device_of, is_array, is_cupy, is_writeable, move, type_name
 from ._check import FLOATS, as_float, as_int
 
 __all__ = ["Adam"]
@@ -140,7 +140,7 @@ class Adam:
 
     def state_dict(self) -> dict[str, Any]:
         """The step number and copies of the moments."""
-        return {"t": self.t, "m": [m.copy() for m in self.m], "v": [v.copy() for v in self.v]}
+        return {"t": self.t, "m": [*map(copy_of, self.m)], "v": [*map(copy_of, self.v)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; a state that does not fit changes nothing."""

@@ -154,11 +154,13 @@ def draw_once(key: int, index: NDArray[np.uint64]) -> Draw:
     return Draw._trusted(key, index) if is_cupy(index) else Draw(key, index)
 
 
-def event_normal(num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, like: Array) -> Array:
+def event_normal(
+    num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, dtype: Any, like: Any = None
+) -> Array:
     """Noise addressed by event, shape ``(num_samples, *index.shape, d)``: event b takes stream ``index[b]``.
 
-    Its element ``s * d + j`` is sample s, coordinate j; library, device and dtype are those of ``like``.
+    Its element ``s * d + j`` is sample s, coordinate j. It is made where the array ``like`` is.
     """
     first = namespace_of(like).zeros((), np.uint64)
-    made = ops.normal(move(index, like), first, n=num_samples * d, dtype=like.dtype, **_halves(key))
+    made = ops.normal(move(index, like), first, n=num_samples * d, dtype=dtype, **_halves(key))
     return np.moveaxis(np.reshape(made, (*index.shape, num_samples, d)), -2, 0)

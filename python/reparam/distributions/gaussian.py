@@ -159,7 +159,8 @@ class Gaussian:
         used = rp_random.as_key(key, f"{owner}: key")
         if not sizes:
             return rp_random.draw_once(used, streams)
-        noise = rp_random.event_normal(math.prod(sizes), streams, math.prod(event), key=used, like=self.loc)
+        place: dict[str, Any] = {"dtype": self.dtype, "like": self.loc}
+        noise = rp_random.event_normal(math.prod(sizes), streams, math.prod(event), key=used, **place)
         return noise.reshape(*sizes, *streams.shape, *event)
 
     @on_its_device

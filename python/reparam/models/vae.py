@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
-from .._arrays import device_of, move, namespace_of
+from .._arrays import copy_of, device_of, move, namespace_of
 from .._check import as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, elbo
 from ..inference.data import as_dtype, as_mask, as_real, as_rows, as_widths, chunks
@@ -292,6 +292,5 @@ class VAE(Training, Generation, Evidence):
         TypeError, ValueError
             For bad data, or if the model is not fitted.
         """
-        mean: Array = self.posterior(x).mean
-        with device_of(mean):
-            return mean.copy()
+        mean: Array = copy_of(self.posterior(x).mean)
+        return mean
