@@ -251,3 +251,18 @@ def test_jitter(gpu):
         made = rp.cholesky(gpu[0].asarray(singular), jitter=1e-6)
     with rp.backend("native:scalar"), pytest.warns(RuntimeWarning, match="1 of 2"):
         same_bits(made.get(), rp.cholesky(singular, jitter=1e-6))
+
+
+def test_an_object_that_refuses_to_show_its_memory_is_read_by_the_host(gpu):
+    class OfTheHost:
+        def __array__(self, dtype=None, copy=None):
+            return np.ones(3)
+
+        @property
+        def __cuda_array_interface__(self):
+            raise RuntimeError("only defined for GPU buffers")
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    assert isinstance(rp.normal_entropy(OfTheHost()), np.ndarray)

@@ -39,6 +39,7 @@ __all__ = [
 Array = NDArray[Any]
 P = ParamSpec("P")
 T = TypeVar("T")
+CUDA_OF_DLPACK = 2
 
 
 def cupy_is_there() -> bool:
@@ -159,15 +160,20 @@ def triangle(d: int, like: Any) -> tuple[Array, Array]:
 
 def adopt(value: Any) -> Any:
     """An array of CuPy for memory of a GPU that another library shows, without a copy; None for anything else."""
-    if hasattr(value, "__cuda_array_interface__"):
-        import cupy  # noqa: PLC0415  only for who has a GPU
+    shown = _asked(lambda: value.__cuda_array_interface__)
+    if shown is None and _asked(lambda: value.__dlpack_device__()[0]) != CUDA_OF_DLPACK:
+        return None
+    import cupy  # noqa: PLC0415  only for who has a GPU
 
-        return cupy.asarray(value)
-    if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == 2:  # kDLCUDA
-        import cupy  # noqa: PLC0415
+    return cupy.from_dlpack(value) if shown is None else cupy.asarray(value)
 
-        return cupy.from_dlpack(value)
-    return None
+
+def _asked(question: Callable[[], Any]) -> Any:
+    """The answer, or None: libraries refuse in ways of their own, also arrays of the host."""
+    try:
+        return question()
+    except Exception:
+        return None
 
 
 def is_writeable(x: Any) -> bool:
