@@ -144,6 +144,14 @@ def test_kl_of_two_families(gpu):
     same_on_both(gpu, work, LOC, SCALE, TRIL)
 
 
+def test_arguments_by_their_names(gpu):
+    def work(xp, loc, scale, tril):
+        q, p = rp.MultivariateNormalDiag(loc=loc, scale_diag=scale), rp.MultivariateNormal(loc=loc, scale_tril=tril)
+        return [rp.kl_divergence(q=q, p=p), *rp.elbo(q=q, log_joint=log_joint, key=1)[:4]]
+
+    same_on_both(gpu, work, LOC, SCALE, TRIL)
+
+
 def test_numbers_take_the_place_of_the_arrays(gpu):
     same_on_both(gpu, lambda xp, loc: rp.Normal(loc, 2.0).rsample(key=0), LOC)
 

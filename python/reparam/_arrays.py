@@ -94,7 +94,7 @@ def on_its_device(function: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **keywords: P.kwargs) -> T:
         if "cupy" not in sys.modules:
             return function(*args, **keywords)
-        with device_of(*(getattr(x, "loc", x) for x in args)):
+        with device_of(*(getattr(x, "loc", x) for x in (*args, *keywords.values()))):
             return function(*args, **keywords)
 
     return run
