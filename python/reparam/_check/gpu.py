@@ -12,7 +12,7 @@ __all__ = ["explain", "one_device", "refuse_backend", "require_aligned"]
 
 OTHER_KIND = ("cudaErrorNoKernelImageForDevice", "cudaErrorInvalidDeviceFunction", "cudaErrorInvalidKernelImage")
 TOO_OLD = ("cudaErrorInsufficientDriver", "cudaErrorUnsupportedPtxVersion", "cudaErrorCompatNotSupportedOnDevice")
-OTHER_STREAM = ("cudaErrorInvalidResourceHandle", "cudaErrorInvalidValue")
+OTHER_STREAM = "cudaErrorInvalidResourceHandle"
 LOST = (
     "cudaErrorIllegalAddress",
     "cudaErrorLaunchFailure",
@@ -87,7 +87,7 @@ def explain(owner: str, error: Exception, device: Any, compiled: Any) -> Excepti
             f"reparam was compiled for GPUs of kind {compiled.targets}, and GPU {device.id} has compute capability "
             f"{capability}: build it with REPARAM_CUDA_ARCHITECTURES={capability}: "
         )
-    elif any(name in text for name in OTHER_STREAM):
+    elif OTHER_STREAM in text:
         advice = (
             f"GPU {device.id} refuses CuPy's current stream, as it does one of another GPU: make a stream current that "
             f"was made under `with cupy.cuda.Device({device.id})`: "
