@@ -213,7 +213,9 @@ CALLS = {
     "random.Draw": (lambda: rp.random.Draw, {"key": 0, "index": [0, 1]}),
     "random.as_key": (lambda: rp.random.as_key, {"key": 0, "name": "key"}),
     "random.bits": (lambda: rp.random.bits, {"n": 2, "key": 0, "stream": 0, "offset": 0}),
-    "random.draw_index": (lambda: rp.random.draw_index, {"index": [0, 1], "batch_shape": (2,), "name": "index"}),
+    "random.draw_index": (lambda: rp.random.draw_index, {
+        "index": [0, 1], "batch_shape": (2,), "name": "index", "like": ONES,
+    }),
     "random.fold_in": (lambda: rp.random.fold_in, {"key": 0, "data": 1}),
     "random.normal": (lambda: rp.random.normal, {
         "shape": (2, 3), "key": 0, "stream": 0, "offset": 0, "dtype": None, "like": None,

@@ -161,7 +161,7 @@ def test_a_row_draws_by_its_number_whatever_stands_beside_it(monkeypatch):
     x = np.random.default_rng(0).standard_normal((10, 4))
     made = fit(x=x, dtype="float64")
     whole = made.elbo(x, key=1, num_samples=3)
-    monkeypatch.setattr("reparam.inference.amortized.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("reparam.inference.amortized_posterior.ROWS_AT_ONCE", 4)
     np.testing.assert_allclose(made.elbo(x, key=1, num_samples=3), whole, rtol=1e-12)
 
 

@@ -41,6 +41,7 @@ UNCHECKED = {  # names and arguments of which nothing is refused, and why
     "random.event_normal": "is called with what was checked",
     "random.draw_index.batch_shape": "is called with the shape of a distribution",
     "random.draw_index.name": "is what errors call it",
+    "random.draw_index.like": "is called with the loc of a distribution",
     "random.as_key.name": "is what errors call it",
 }  # fmt: skip
 NAMES = public_names()

@@ -16,6 +16,7 @@ PYTHON = ROOT / "python" / "reparam"
 
 CPP_LAYERS = ["core", "ops", "drivers", "arch", "bind"]
 PYTHON_LAYERS = [
+    {"_arrays"},
     {"_signature"},
     {"_op"},
     {"_check"},

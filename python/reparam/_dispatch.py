@@ -10,17 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
-from ._backends import definitions, native
+from ._arrays import cupy_is_there, is_array, is_cupy, may_share_memory, namespace_of
+from ._backends import cuda, definitions, native
 from ._op import Pass, set_dispatcher
-from ._operands import Draw, code_attributes, convert, refuse_unknown, split_keywords, wanted_outputs
-from ._settings import chosen_backend, get_num_threads
+from ._operands import (
+    Draw,
+    code_attributes,
+    convert,
+    device_of_call,
+    refuse_unknown,
+    split_keywords,
+    wanted_outputs,
+)
+from ._settings import chosen_backend, get_num_threads, named_backend
 from ._signature import Operand
 
 __all__ = ["Draw", "counts", "run"]
 
 Array = NDArray[Any]
 Results = list[Array | None]  # None: not wanted
-counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2"
+counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2", or "native:cuda"
 
 
 class Plan(NamedTuple):
@@ -59,6 +68,8 @@ def _key(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             parts.append(None)
         elif kind is Draw:
             parts.append((Draw, x.index.shape))
+        elif is_cupy(x):
+            parts.append(("cupy", x.shape, x.dtype))
         else:
             return None
     parts.extend(_key_of_keywords(keywords))
@@ -88,25 +99,48 @@ def run(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> A
         args, given = split_keywords(p, args, keywords)
     attributes = _attributes(p, given) if p.op.attributes else ()
     inputs, plan = _planned(p, args, keywords)
+    device = device_of_call(p, inputs) if cupy_is_there() else None
+    if device is None:
+        return _run_planned(p, args, inputs, plan, attributes, None, (sums, wrt, out))
+    _check.refuse_backend(p.name, named_backend())
+    with cuda.on(device, p.name):
+        return _run_planned(p, args, inputs, plan, attributes, device, (sums, wrt, out))
+
+
+def _run_planned(
+    p: Pass,
+    args: tuple[Any, ...],
+    inputs: list[Any],
+    plan: Plan,
+    attributes: tuple[float, ...],
+    device: Any,
+    asked: tuple[Any, Any, Any],
+) -> Any:
+    """Allocate the results where the inputs are, and run; ``device`` is their GPU, which is the current one, or None.
+
+    What was asked for are ``sums``, ``wrt`` and ``out``.
+    """
+    sums, wrt, out = asked
     if p.in_place:
         _check.check_in_place(p, args, plan.batch_shape)
         inputs = _apart(p, inputs)
     if sums is not None:
-        _run_on_backend(p, plan, attributes, inputs, list(sums))
+        _run_on_backend(p, plan, attributes, inputs, list(sums), device)
         return None
     wanted = wanted_outputs(p, args, wrt) if p.reverse else None
     results: Results
     if out is None:
+        empty = np.empty if device is None else _namespace(inputs).empty
         results = [
-            np.empty(shape, dtype) if wanted is None or wanted[k] else None
+            empty(shape, dtype) if wanted is None or wanted[k] else None
             for k, (shape, dtype) in enumerate(plan.results)
         ]
-        _run_on_backend(p, plan, attributes, inputs, results)
+        _run_on_backend(p, plan, attributes, inputs, results, device)
         if p.in_place:
             _write_back(p, args, inputs)
         return _returned(p, results)
-    results, copies = _targets(p, plan, inputs, out, wanted)
-    _run_on_backend(p, plan, attributes, inputs, results)
+    results, copies = _targets(inputs, _check.check_out(p, out, plan.results, wanted, device))
+    _run_on_backend(p, plan, attributes, inputs, results, device)
     for target, result in copies:
         target[...] = result
     return _filled(p, out)
@@ -183,7 +217,7 @@ def _apart(p: Pass, inputs: list[Any]) -> list[Any]:
     """Copies of operands that are read and share memory with one that is updated: as if there were no overlap."""
     written = [x for o, x in zip(p.inputs, inputs, strict=True) if o.in_place]
     return [
-        x if o.in_place or not any(np.may_share_memory(x, w) for w in written) else x.copy()
+        x if o.in_place or not any(may_share_memory(x, w) for w in written) else x.copy()
         for o, x in zip(p.inputs, inputs, strict=True)
     ]
 
@@ -195,15 +229,13 @@ def _write_back(p: Pass, args: tuple[Any, ...], inputs: list[Any]) -> None:
             given[...] = used
 
 
-def _targets(
-    p: Pass, plan: Plan, inputs: list[Any], out: Any, wanted: tuple[bool, ...] | None
-) -> tuple[Results, list[tuple[Array, Array]]]:
+def _targets(inputs: list[Any], out: tuple[Array | None, ...]) -> tuple[Results, list[tuple[Array, Array]]]:
     """The arrays of ``out=``, and the copies to make where one overlaps an input."""
     results: Results = []
     copies = []
-    for array in _check.check_out(p, out, plan.results, wanted):
-        if array is not None and any(isinstance(x, np.ndarray) and np.may_share_memory(x, array) for x in inputs):
-            apart = np.empty(array.shape, array.dtype)
+    for array in out:
+        if array is not None and any(is_array(x) and may_share_memory(x, array) for x in inputs):
+            apart = namespace_of(array).empty(array.shape, array.dtype)
             results.append(apart)
             copies.append((array, apart))
         else:
@@ -235,10 +267,22 @@ def _alone_or_tuple(found: tuple[Any, ...]) -> Any:
     return found[0] if len(found) == 1 else found or None
 
 
-def _run_on_backend(p: Pass, plan: Plan, attributes: tuple[float, ...], inputs: list[Any], results: Results) -> None:
+def _namespace(inputs: list[Any]) -> Any:
+    """The module of the arrays."""
+    return namespace_of(*inputs, *(x.index for x in inputs if isinstance(x, Draw)))
+
+
+def _run_on_backend(
+    p: Pass, plan: Plan, attributes: tuple[float, ...], inputs: list[Any], results: Results, device: Any
+) -> None:
+    xp = np if device is None else _namespace(inputs)
     for k in range(p.primals, len(inputs)):
         if inputs[k] is None:  # a cotangent of zero
-            inputs[k] = np.broadcast_to(np.zeros((), plan.real), p.inputs[k].event_shape(plan.extents))
+            inputs[k] = xp.broadcast_to(xp.zeros((), plan.real), p.inputs[k].event_shape(plan.extents))
+    if device is not None:
+        counts["native:cuda"] += 1
+        cuda.run(xp, p, plan, attributes, inputs, results)
+        return
     name, isa = chosen_backend()
     counts[f"{name}:{isa}" if isa else name] += 1
     if name == "native":

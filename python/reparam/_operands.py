@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
+from ._arrays import cupy_is_there, is_cupy, kept_on_gpu, namespace_of
 from ._op import Pass
 from ._signature import Operand
 
-__all__ = ["Draw", "code_attributes", "convert", "split_keywords", "wanted_outputs"]
+__all__ = ["Draw", "code_attributes", "convert", "device_of_call", "index_like", "split_keywords", "wanted_outputs"]
 
 Array = NDArray[Any]
 
@@ -30,7 +31,8 @@ class Draw:
         See :func:`reparam.random.as_key`.
     index : int array
         Event b takes stream ``index[b]``; its element ``s * d + j`` is draw s, coordinate j. It is copied, so that the
-        forward and the reverse pass draw the same.
+        forward and the reverse pass draw the same. An array of CuPy stays on its GPU, and its values are not checked;
+        one of NumPy goes to a GPU once, when it is first used there.
 
     Raises
     ------
@@ -43,17 +45,38 @@ class Draw:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", _check.as_key(self.key, "Draw: key"))
-        index = np.array(_check.as_index("Draw: index", self.index), order="C")
-        index.setflags(write=False)
-        object.__setattr__(self, "index", index)
+        index = _check.as_index("Draw: index", self.index)
+        object.__setattr__(self, "index", _as_constant(index.copy(order="C")))
 
     def __getitem__(self, at: Any) -> Draw:
         """The same noise for other events, or in another shape: what NumPy makes of ``index[at]``."""
-        index = np.asarray(self.index[at])
+        return Draw._trusted(self.key, self.index[at])
+
+    @classmethod
+    def _trusted(cls, key: int, index: Any) -> Draw:
+        """Make one of what has been checked and is not to change, without a copy."""
+        made = object.__new__(cls)
+        vars(made).update(key=key, index=_as_constant(index))
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies hold: no copies of the index on GPUs."""
+        return {"key": self.key, "index": self.index}
+
+
+def index_like(draw: Draw, array: Any) -> Any:
+    """The index where an array lies: of NumPy itself, on a GPU a copy that stays for further calls."""
+    if not is_cupy(array) or is_cupy(draw.index):
+        return draw.index
+    return kept_on_gpu(vars(draw).setdefault("_uploaded", {}), "index", draw.index, array)
+
+
+def _as_constant(index: Any) -> Any:
+    """The index as an array that is not to change."""
+    if not is_cupy(index):
+        index = np.asarray(index)
         index.setflags(write=False)
-        part = object.__new__(Draw)  # the index has been checked
-        vars(part).update(key=self.key, index=index)
-        return part
+    return index
 
 
 def _as_operand(p: Pass, operand: Operand, value: Any, may_be_none: bool) -> Any:
@@ -83,20 +106,43 @@ def _wanted(operand: Operand, may_be_none: bool) -> str:
 
 
 def convert(p: Pass, args: Sequence[Any], dtype: Any) -> tuple[list[Any], np.dtype[Any]]:
-    """All operands as native arrays of one floating type (index operands of their own)."""
+    """All operands as native arrays of one floating type (index operands of their own), in one memory."""
     values = [_as_operand(p, o, v, k >= p.primals) for k, (o, v) in enumerate(zip(p.inputs, args, strict=True))]
     floats = [
         (o.name, v.dtype)
         for o, v in zip(p.inputs, values, strict=True)
-        if isinstance(v, np.ndarray) and o.item == "real"
+        if v is not None and o.item == "real" and not isinstance(v, Draw) and not _check.is_weak(v)
     ]
     for other in floats[1:]:
         _check.same_dtype(p.name, floats[0], other)
     real = floats[0][1] if floats else np.dtype(dtype or np.float64)
+    device = None
+    if cupy_is_there():  # numbers of NumPy are anywhere
+        device = device_of_call(
+            p, [None if isinstance(v, np.generic) else x for v, x in zip(args, values, strict=True)]
+        )
     for k, (operand, value) in enumerate(zip(p.inputs, values, strict=True)):
         if _check.is_weak(value):
             values[k] = _check.as_weak_scalar(f"{p.name}: {operand.name}", value, real)
+        if device is not None and isinstance(values[k], np.ndarray):
+            values[k] = _filled_on(device, values[k], values)
     return values, real
+
+
+def device_of_call(p: Pass, values: Sequence[Any]) -> Any:
+    """The GPU that holds the operands, None of NumPy arrays; numbers and a Draw of NumPy's index are anywhere."""
+    if not cupy_is_there() or namespace_of(*values, *(v.index for v in values if isinstance(v, Draw))) is np:
+        return None
+    placed = [(o.name, v) for o, v in zip(p.inputs, values, strict=True) if isinstance(v, np.ndarray) or is_cupy(v)]
+    drawn = [(o.name, v.index) for o, v in zip(p.inputs, values, strict=True) if isinstance(v, Draw)]
+    return _check.one_device(p.name, placed + [(f"the index of {n}", x) for n, x in drawn if is_cupy(x) or not placed])
+
+
+def _filled_on(device: Any, number: Array, values: Sequence[Any]) -> Any:
+    """A number where the arrays are, by a kernel: an upload could not be captured in a graph."""
+    with device:
+        xp = namespace_of(*values, *(v.index for v in values if isinstance(v, Draw)))
+        return xp.full((), number[()], number.dtype)
 
 
 def code_attributes(p: Pass, given: dict[str, Any]) -> tuple[float, ...]:

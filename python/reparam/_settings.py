@@ -14,7 +14,15 @@ from pathlib import Path
 from . import _check
 from ._backends import native, numba
 
-__all__ = ["backend", "backends", "chosen_backend", "current_backend", "get_num_threads", "set_num_threads"]
+__all__ = [
+    "backend",
+    "backends",
+    "chosen_backend",
+    "current_backend",
+    "get_num_threads",
+    "named_backend",
+    "set_num_threads",
+]
 
 
 def backends() -> tuple[str, ...]:
@@ -44,6 +52,7 @@ def _parse(name: str, origin: str) -> tuple[str, str]:
 
 
 _chosen: ContextVar[tuple[str, str] | None] = ContextVar("reparam_backend", default=None)
+_named: ContextVar[str] = ContextVar("reparam_backend_name", default="")
 _default: list[tuple[str, str]] = []
 
 
@@ -71,6 +80,9 @@ def _default_backend() -> tuple[str, str]:
 def backend(name: str) -> Iterator[None]:
     """Run the ops of this context on one backend.
 
+    The device follows the arrays: CuPy arrays run on their GPU under ``native``, as they do without a choice, and are
+    refused under the name of a backend that has no GPU.
+
     Parameters
     ----------
     name : str
@@ -81,16 +93,22 @@ def backend(name: str) -> Iterator[None]:
     ValueError
         For an unknown name, or an ISA that this CPU lacks.
     """
-    token = _chosen.set(_parse(name, "backend"))
+    token, named = _chosen.set(_parse(name, "backend")), _named.set(name)
     try:
         yield
     finally:
         _chosen.reset(token)
+        _named.reset(named)
 
 
 def chosen_backend() -> tuple[str, str]:
     """The backend of the next call and its ISA."""
     return _chosen.get() or _default_backend()
+
+
+def named_backend() -> str:
+    """The backend that was asked for, as it was written; empty where nobody did."""
+    return _named.get() or os.environ.get("REPARAM_BACKEND", "")
 
 
 def current_backend() -> str:

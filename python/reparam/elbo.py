@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from . import ops, targets
 from . import random as rp_random
-from ._check import as_bool, as_choice, as_float_array, as_int, broadcast_batches, same_dtype
+from ._arrays import is_cupy, namespace_of, on_its_device
+from ._check import as_bool, as_choice, as_float_array, as_int, broadcast_batches, one_device, same_dtype
 from .distributions import EncodedNormal, MultivariateNormal, MultivariateNormalDiag, Normal, matrix_cotangent
 from .ops import _estimators
 
@@ -57,6 +58,7 @@ class ELBOEstimate(NamedTuple):
     key: int
 
 
+@on_its_device
 def elbo(
     q: Gaussian | EncodedNormal,
     log_joint: LogJoint,
@@ -115,14 +117,15 @@ def elbo(
     draws = as_int("elbo: num_samples", num_samples, 1)
     grad = as_bool("elbo: grad", grad)
     used = rp_random.as_key(key, "elbo: key")
-    streams = rp_random.draw_index(index, q.batch_shape, "elbo: index")
+    streams = rp_random.draw_index(index, q.batch_shape, "elbo: index", q.loc)
     if isinstance(q, EncodedNormal):
-        return _elbo_encoded(q, log_joint, rp_random.Draw(used, streams), draws, estimator, grad)
+        return _elbo_encoded(q, log_joint, rp_random.draw_once(used, streams), draws, estimator, grad)
     made = _Outputs(q, draws, estimator, grad)
     if isinstance(log_joint, targets.Target):
-        weights = _fused(made, log_joint, rp_random.Draw(used, streams))
+        weights = _fused(made, log_joint, rp_random.draw_once(used, streams))
     elif callable(log_joint):
-        noise = rp_random.event_normal(draws, streams, made.q.event_shape[0], key=used, dtype=q.dtype)
+        size = made.q.event_shape[0]
+        noise = rp_random.event_normal(draws, streams, size, key=used, dtype=q.dtype, like=q.loc)
         weights = _combined(made, log_joint, noise)
     else:
         raise TypeError(
@@ -140,8 +143,9 @@ class _Outputs:
         self.q: Any = q
         if isinstance(q, Normal):  # as vectors of one coordinate
             self.q = MultivariateNormalDiag.trusted(q.loc[..., None], q.scale[..., None])
-        self.log_weights = np.empty((draws, *q.batch_shape), q.dtype)
-        scalars = np.empty((2, *q.batch_shape), q.dtype)
+        xp = namespace_of(q.loc)
+        self.log_weights = xp.empty((draws, *q.batch_shape), q.dtype)
+        scalars = xp.empty((2, *q.batch_shape), q.dtype)
         self.arrays = (
             np.moveaxis(self.log_weights, 0, -1), scalars[0, ...], scalars[1, ...],
             np.empty_like(self.q.loc), np.empty_like(self.q._scale),
@@ -159,7 +163,7 @@ class _Outputs:
         return bool(self.q._family == "tril" and self.q._packed)
 
     def equal_weights(self) -> Array:
-        return np.broadcast_to(np.asarray(1 / self.draws, self.q.dtype), self.log_weights.shape)
+        return _equal_weights(self.q, self.draws, self.log_weights.shape)
 
     def gradient(self) -> SimpleNamespace:
         ct_loc, ct_scale = self.arrays[3:]
@@ -195,7 +199,7 @@ def _combined(made: _Outputs, log_joint: Any, noise: Array) -> Array:
     log_prob, given = evaluate(log_joint, value.reshape(given_shape), noise.shape[:-1])
     weights = _softmax(log_prob - log_q) if made.estimator in IMPORTANCE else made.equal_weights()
     weighted = callable(given)
-    gradient = gradient_of(given, weights, given_shape) if made.grad else np.zeros((), q.dtype)
+    gradient = gradient_of(given, weights, given_shape) if made.grad else namespace_of(q.loc).zeros((), q.dtype)
     gradient = gradient.reshape(noise.shape) if gradient.ndim else np.broadcast_to(gradient, noise.shape)
     made.run(
         "combine", np.moveaxis(noise, 0, -2), np.moveaxis(log_prob, 0, -1), np.moveaxis(gradient, 0, -2), q._scale,
@@ -215,7 +219,7 @@ def _elbo_encoded(
     (d,), shape = q.event_shape, (draws, *q.batch_shape)
     noise: Any = draw[None]
     if draws > 1:
-        noise = rp_random.event_normal(draws, draw.index, d, key=draw.key, dtype=q.dtype)
+        noise = rp_random.event_normal(draws, draw.index, d, key=draw.key, dtype=q.dtype, like=q.loc)
     value, log_q = q.transform_and_log_prob(noise, q.loc, q.vector)
     log_prob, given = evaluate(log_joint, value, shape)
     log_weights = log_prob - log_q
@@ -223,20 +227,28 @@ def _elbo_encoded(
         weights = _softmax(log_weights)
         bound, deviation = log_mean_exp(log_weights), (weights - 1 / draws) * draws
     else:
-        weights = np.broadcast_to(np.asarray(1 / draws, q.dtype), shape)
+        weights = _equal_weights(q, draws, shape)
         mean = log_prob.mean(0, dtype=np.float64)
         bound = (mean + q.log_det() + d / 2 * (1 + math.log(2 * math.pi))).astype(q.dtype)
-        deviation = log_prob - mean
+        deviation = mean if draws == 1 else log_prob - mean  # of one draw the error is NaN, whatever it was
     gradient = None
     if grad:
         weighted = gradient_of(given, weights, value.shape)
         weighted = weighted if callable(given) else weights[..., None] * weighted
         _, *cotangents = q.transform_and_log_prob.vjp(noise, q.loc, q.vector, weighted, -weights)
         gradient = SimpleNamespace(loc=cotangents[0], vector=cotangents[1])
-    squares = (deviation**2).sum(0, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    if draws == 1:
+        error = bound * np.nan
+    else:
+        squares = (deviation**2).sum(0, dtype=np.float64)
         error = np.sqrt(squares / np.float64(draws * (draws - 1))).astype(q.dtype)
     return ELBOEstimate(bound, error, log_weights, weights, gradient, draw.key)
+
+
+def _equal_weights(q: Any, draws: int, shape: tuple[int, ...]) -> Array:
+    """1/S for each draw."""
+    weight = namespace_of(q.loc).full((), 1 / draws, q.dtype) if is_cupy(q.loc) else np.asarray(1 / draws, q.dtype)
+    return np.broadcast_to(weight, shape)
 
 
 def log_mean_exp(log_weights: Array) -> Array:
@@ -252,10 +264,9 @@ def _softmax(log_weights: Array) -> Array:
     """Over the draws; NaN where no draw has a finite weight."""
     with np.errstate(invalid="ignore", divide="ignore"):
         most = log_weights.max(0)
-        made = np.exp(log_weights - np.where(np.isfinite(most), most, 0), dtype=log_weights.dtype)
+        made: Array = np.exp(log_weights - np.where(np.isfinite(most), most, 0), dtype=log_weights.dtype)
         made /= made.sum(0, dtype=np.float64).astype(made.dtype)
-    result: Array = made
-    return result
+    return made
 
 
 def evaluate(
@@ -266,21 +277,24 @@ def evaluate(
     if not isinstance(returned, tuple) or len(returned) != 2:
         count = f" of {len(returned)}" if isinstance(returned, tuple) else ""
         raise TypeError(f"{names[0]}: log_joint must return (log_prob, gradient), got {type(returned).__name__}{count}")
-    return _returned("log_joint's log_prob", returned[0], shape, value.dtype, names), returned[1]
+    return _returned("log_joint's log_prob", returned[0], shape, value, names), returned[1]
 
 
 def gradient_of(given: Any, weights: Array, shape: tuple[int, ...], names: tuple[str, str] = ("elbo", "q")) -> Array:
     """The gradient in z, times the weights where it comes by a pullback."""
     if callable(given):
-        return _returned("the pullback's result", given(np.array(weights)), shape, weights.dtype, names)
-    return _returned("log_joint's gradient", given, shape, weights.dtype, names, "an array or a function")
+        own = weights.copy() if is_cupy(weights) else np.array(weights)
+        return _returned("the pullback's result", given(own), shape, weights, names)
+    return _returned("log_joint's gradient", given, shape, weights, names, "an array or a function")
 
 
 def _returned(
-    name: str, value: Any, shape: tuple[int, ...], dtype: Any, names: tuple[str, str], wanted: str = "an array"
+    name: str, value: Any, shape: tuple[int, ...], like: Array, names: tuple[str, str], wanted: str = "an array"
 ) -> Array:
+    """What a density has returned, as an array of this shape; dtype and place must be those of ``like``."""
     array = as_float_array(f"{names[0]}: {name}", value, wanted)
     if array.shape != shape:
         raise ValueError(f"{names[0]}: {name} must have shape {shape}, got {array.shape}")
-    same_dtype(names[0], (name, array.dtype), (names[1], dtype))
+    same_dtype(names[0], (name, array.dtype), (names[1], like.dtype))
+    one_device(names[0], [(name, array), (names[1], like)])
     return array

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,18 @@ from numpy.typing import NDArray
 
 from . import ops
 from . import random as rp_random
-from ._check import as_choice, as_dtype, as_float_array, as_int, as_key
+from ._arrays import (
+    copy_of,
+    device_of,
+    in_one_place,
+    is_array,
+    is_cupy,
+    is_writeable,
+    move,
+    namespace_of,
+    on_its_device,
+)
+from ._check import as_choice, as_dtype, as_float_array, as_int, as_key, one_device
 from .distributions import EncodedNormal
 from .ops.likelihood import ACTIVATIONS
 
@@ -23,7 +35,7 @@ Array = NDArray[Any]
 
 def _check_array(name: str, value: Any, dtype: Any, shape: tuple[int, ...] | None = None) -> None:
     """Hold an argument against the dtype and shape that it must have."""
-    if not isinstance(value, np.ndarray):
+    if not is_array(value):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if value.dtype != dtype:
         raise TypeError(f"{name} must be {dtype} as the net is, got {value.dtype}")
@@ -49,7 +61,7 @@ class MLP:
         stream k.
     dtype : {"float32", "float64"}
     params : array, optional
-        A flat buffer of :meth:`count` entries to live in; made if it is not given.
+        A flat buffer of :meth:`count` entries to live in, of NumPy or CuPy; made in NumPy's memory if it is not given.
 
     Attributes
     ----------
@@ -77,14 +89,15 @@ class MLP:
         size = (self.count(self.sizes),)
         self.params = np.empty(size, self.dtype) if params is None else params
         _check_array("MLP: params", self.params, self.dtype, size)
-        if not self.params.flags.writeable:
+        if not is_writeable(self.params):
             raise ValueError("MLP: params is read-only, but the weights are written into it")
         self.views = self.split(self.params)
         number = as_key(key, "MLP: key")
-        for k, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
-            noise = rp_random.normal((fan_in, fan_out), key=number, stream=k, dtype=self.dtype)
-            self.views[f"weight{k}"][...] = noise * np.sqrt(2 / (fan_in + fan_out)).astype(self.dtype)
-            self.views[f"bias{k}"][...] = 0
+        with device_of(self.params):
+            for k, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+                noise = rp_random.normal((fan_in, fan_out), key=number, stream=k, like=self.params)
+                self.views[f"weight{k}"][...] = noise * np.sqrt(2 / (fan_in + fan_out)).astype(self.dtype)
+                self.views[f"bias{k}"][...] = 0
 
     def __repr__(self) -> str:
         """Widths, activation and element type."""
@@ -101,8 +114,13 @@ class MLP:
     def __copy__(self) -> MLP:
         """A net of its own: two that share parameters would train each other."""
         twin = type(self).__new__(type(self))
-        twin.__setstate__({**self.__getstate__(), "params": self.params.copy()})
+        twin.__setstate__({**self.__getstate__(), "params": copy_of(self.params)})
         return twin
+
+    def _follow(self, like: Array) -> None:
+        """Take the parameters to where an array is, for good."""
+        if not in_one_place(self.params, like):
+            self.__setstate__({**self.__getstate__(), "params": move(self.params, like)})
 
     @staticmethod
     def count(sizes: tuple[int, ...]) -> int:
@@ -118,6 +136,7 @@ class MLP:
             at += (n_in + 1) * n_out
         return views
 
+    @on_its_device
     def __call__(
         self, x: Array, grads: Array | None = None
     ) -> tuple[Array, Callable[..., tuple[Array | None, Array | None]]]:
@@ -146,6 +165,7 @@ class MLP:
         ``backprop`` reads the net's ``params`` and the ``x`` of this call again: neither may be changed in between.
         """
         _check_array("MLP: x", x, self.dtype)
+        one_device("MLP", [("x", x), ("the net's params", self.params)])
         _check_last_dim("MLP: x", x, self.sizes[0])
         if grads is not None:
             _check_array("MLP: grads", grads, self.dtype, self.params.shape)
@@ -162,19 +182,22 @@ class MLP:
             else:
                 rows = ops.bias_activation(product, self.views[f"bias{k}"], activation=self.activation)
 
+        @on_its_device
         def backprop(
             ct_y: Array, input_gradient: bool = True, parameter_gradient: bool = True
         ) -> tuple[Array | None, Array | None]:
             _check_array("MLP: ct_y", ct_y, self.dtype, y_shape)
             flat = grads if grads is not None or not parameter_gradient else np.empty_like(self.params)
             out = self.split(flat) if flat is not None and parameter_gradient else None
-            ct = np.ascontiguousarray(ct_y).reshape(-1, self.sizes[-1])  # never written: the last layer is linear
+            ct = (
+                namespace_of(ct_y).ascontiguousarray(ct_y).reshape(-1, self.sizes[-1])
+            )  # never written: the last layer is linear
             for k in range(last, -1, -1):
                 if k < last:
                     operands = (products[k], self.views[f"bias{k}"], ct)
                     ops.bias_activation.vjp(*operands, activation=self.activation, sums=(ct, None))
                 if out is not None:
-                    np.add.reduce(ct, 0, out=out[f"bias{k}"])
+                    (ct.sum if is_cupy(ct) else partial(np.add.reduce, ct))(0, out=out[f"bias{k}"])
                     np.matmul(inputs[k].T, ct, out=out[f"weight{k}"])
                 if k or input_gradient:
                     ct = ct @ self.views[f"weight{k}"].T
@@ -205,15 +228,18 @@ class GaussianHead:
         if net.sizes[-1] != self.features:
             raise ValueError(f"GaussianHead: net must have output width {self.features}, got sizes {net.sizes}")
         last = len(net.sizes) - 2
-        net.views[f"weight{last}"][:, self.latent_dim :] = 0
-        net.views[f"bias{last}"][self.latent_dim :] = 0
+        with device_of(net.params):
+            net.views[f"weight{last}"][:, self.latent_dim :] = 0
+            net.views[f"bias{last}"][self.latent_dim :] = 0
 
+    @on_its_device
     def encode(self, features: Array) -> tuple[EncodedNormal, Callable[[Any], Array]]:
         """As a call, but with the scale left as a vector: the gradient is in ``loc`` and ``vector``."""
         features = as_float_array("GaussianHead: features", features)
         _check_last_dim("GaussianHead: features", features, self.features)
         loc, vector = features[..., : self.latent_dim], features[..., self.latent_dim :]
 
+        @on_its_device
         def pullback(grad: Any) -> Array:
             ct = np.empty_like(features)
             ct[..., : self.latent_dim] = grad.loc

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from ._arrays import copy_of, device_of, is_array, is_cupy, is_writeable, move, type_name
 from ._check import FLOATS, as_float, as_int
 
 __all__ = ["Adam"]
@@ -19,7 +20,7 @@ Array = NDArray[Any]
 
 def _as_list(name: str, arrays: Any) -> list[Any]:
     """One array or several, as a list."""
-    if isinstance(arrays, np.ndarray):
+    if is_array(arrays):
         return [arrays]
     if not np.iterable(arrays):
         raise TypeError(f"Adam: {name} must be an array or a list of arrays, got {type(arrays).__name__}")
@@ -32,15 +33,22 @@ def _check_like(name: str, arrays: list[Any], params: list[Array]) -> None:
         raise ValueError(f"Adam: {name} must hold {len(params)} arrays, got {len(arrays)}")
     for k, (array, param) in enumerate(zip(arrays, params, strict=True)):
         came = getattr(array, "dtype", type(array).__name__)
-        if not isinstance(array, np.ndarray) or array.dtype != param.dtype:
+        if is_array(array) and is_cupy(array) != is_cupy(param) and not name.endswith("state"):  # which may come anew
+            raise TypeError(f"Adam: {name}[{k}] is a {type_name(array)}, and params[{k}] a {type_name(param)}")
+        if not is_array(array) or array.dtype != param.dtype:
             raise TypeError(f"Adam: {name}[{k}] must be a {param.dtype} array as params[{k}] is, got {came}")
         if array.shape != param.shape:
             raise ValueError(f"Adam: {name}[{k}] must have shape {param.shape} as params[{k}] has, got {array.shape}")
 
 
+def _zeros_like(param: Array) -> Array:
+    with device_of(param):
+        return np.zeros_like(param)
+
+
 def _check_writeable(params: list[Array]) -> None:
     for k, array in enumerate(params):
-        if not array.flags.writeable:
+        if not is_writeable(array):
             raise ValueError(f"Adam: params[{k}] is read-only, but it is updated in place")
 
 
@@ -50,7 +58,7 @@ class Adam:
     Parameters
     ----------
     params : array or list of arrays
-        float32 or float64, writeable; updated by :meth:`step`.
+        float32 or float64, writeable, of NumPy or CuPy; updated by :meth:`step`.
     lr : float or callable
         Learning rate, or a function of the step number (from 1).
     betas : pair of float
@@ -81,7 +89,7 @@ class Adam:
     ) -> None:
         self.params = _as_list("params", params)
         for k, array in enumerate(self.params):
-            if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
+            if not is_array(array) or array.dtype not in FLOATS:
                 came = getattr(array, "dtype", type(array).__name__)
                 raise TypeError(f"Adam: params[{k}] must be a float32 or float64 array, got {came}")
         _check_writeable(self.params)
@@ -94,8 +102,7 @@ class Adam:
         self.eps = as_float("Adam: eps", eps, 0)
         self.weight_decay = as_float("Adam: weight_decay", weight_decay, 0)
         self.t = 0
-        self.m = [np.zeros_like(p) for p in self.params]
-        self.v = [np.zeros_like(p) for p in self.params]
+        self.m, self.v = ([_zeros_like(p) for p in self.params] for _ in range(2))
 
     def __repr__(self) -> str:
         """What it updates, the hyperparameters, and the steps taken."""
@@ -133,7 +140,7 @@ class Adam:
 
     def state_dict(self) -> dict[str, Any]:
         """The step number and copies of the moments."""
-        return {"t": self.t, "m": [m.copy() for m in self.m], "v": [v.copy() for v in self.v]}
+        return {"t": self.t, "m": [*map(copy_of, self.m)], "v": [*map(copy_of, self.v)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; a state that does not fit changes nothing."""
@@ -146,5 +153,6 @@ class Adam:
             _check_like(f"{name} of the state", arrays, self.params)
         for name, arrays in loaded.items():
             for target, array in zip(getattr(self, name), arrays, strict=True):
-                target[...] = array
+                with device_of(target):
+                    target[...] = move(array, target)
         self.t = t

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from ._arrays import device_of, is_cupy, move, namespace_of
 from ._check import as_array, as_dtype, as_index, as_int, as_key, as_shape
 from ._dispatch import Draw
 
@@ -29,15 +30,15 @@ def _halves(key: int) -> dict[str, int]:
     return {"key_low": key & 0xFFFFFFFF, "key_high": key >> 32}
 
 
-def _fill(op: Any, n: int, key: int, place: tuple[int, int], dtype: Any) -> Array:
-    """Elements ``offset .. offset + n - 1`` of one stream."""
+def _fill(op: Any, n: int, key: int, place: tuple[int, int], dtype: Any, xp: Any = np) -> Array:
+    """Elements ``offset .. offset + n - 1`` of one stream, as an array of the module ``xp``."""
     stream, offset = place
     start = offset - offset % 4
     lead = offset - start
     chunks = -(-(n + lead) // _CHUNK)
     length = _CHUNK if chunks > 1 else n + lead
-    offsets = start + np.arange(chunks, dtype=np.uint64) * np.uint64(_CHUNK)
-    made = op(np.asarray(stream, np.uint64), offsets, n=length, dtype=dtype, **_halves(key))
+    offsets = np.uint64(start) + xp.arange(chunks, dtype=np.uint64) * np.uint64(_CHUNK)
+    made = op(xp.full((), np.uint64(stream), np.uint64), offsets, n=length, dtype=dtype, **_halves(key))
     flat: Array = made.reshape(-1)[lead : lead + n]
     return flat if flat.base is None or len(flat) == flat.base.size else flat.copy()
 
@@ -86,12 +87,14 @@ def normal(shape: Any, *, key: Key, stream: int = 0, offset: int = 0, dtype: Any
         Element ``i`` in C order depends on ``(key, stream, offset + i)`` and the dtype alone.
     """
     sizes = as_shape("normal: shape", shape)
-    if like is not None and dtype is None:
-        real = as_dtype("normal: the dtype of like", as_array("normal: like", like).dtype.newbyteorder("="))
+    model = None if like is None else as_array("normal: like", like)
+    if model is not None and dtype is None:
+        real = as_dtype("normal: the dtype of like", model.dtype.newbyteorder("="))
     else:
         real = as_dtype("normal: dtype", np.float64 if dtype is None else dtype)
-    place = _place("normal", stream, offset)
-    return _fill(ops.normal, math.prod(sizes), as_key(key, "normal: key"), place, real).reshape(sizes)
+    place, number = _place("normal", stream, offset), as_key(key, "normal: key")
+    with device_of(model):
+        return _fill(ops.normal, math.prod(sizes), number, place, real, namespace_of(model)).reshape(sizes)
 
 
 def fold_in(key: Key, data: int) -> int:
@@ -124,8 +127,10 @@ def _fold(counter: tuple[int, int, int, int], key: int) -> int:
     return c1 << 32 | c0
 
 
-def draw_index(index: Any, batch_shape: tuple[int, ...], name: str = "index") -> NDArray[np.uint64]:
+def draw_index(index: Any, batch_shape: tuple[int, ...], name: str = "index", like: Any = None) -> NDArray[np.uint64]:
     """The stream of each event of a batch: ``index``, or 0, 1, 2, ... in C order; errors call it ``name``.
+
+    The default one is made where the array ``like`` is.
 
     Raises
     ------
@@ -133,17 +138,29 @@ def draw_index(index: Any, batch_shape: tuple[int, ...], name: str = "index") ->
         If ``index`` is not of an integer type, is negative, or does not have the batch shape.
     """
     if index is None:
-        return np.arange(math.prod(batch_shape), dtype=np.uint64).reshape(batch_shape)
+        if not is_cupy(like):
+            return np.arange(math.prod(batch_shape), dtype=np.uint64).reshape(batch_shape)
+        with device_of(like):
+            numbers: NDArray[np.uint64] = namespace_of(like).arange(math.prod(batch_shape), dtype=np.uint64)
+            return numbers.reshape(batch_shape)
     array = as_index(name, index)
     if array.shape != batch_shape:
         raise ValueError(f"{name} must have the batch shape {batch_shape}, got {array.shape}")
     return array
 
 
-def event_normal(num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, dtype: Any) -> Array:
+def draw_once(key: int, index: NDArray[np.uint64]) -> Draw:
+    """Noise for one call of the package: an index of a GPU is not copied, for which a kernel would be launched."""
+    return Draw._trusted(key, index) if is_cupy(index) else Draw(key, index)
+
+
+def event_normal(
+    num_samples: int, index: NDArray[np.uint64], d: int, *, key: int, dtype: Any, like: Any = None
+) -> Array:
     """Noise addressed by event, shape ``(num_samples, *index.shape, d)``: event b takes stream ``index[b]``.
 
-    Its element ``s * d + j`` is sample s, coordinate j.
+    Its element ``s * d + j`` is sample s, coordinate j. It is made where the array ``like`` is.
     """
-    made = ops.normal(index, np.zeros((), np.uint64), n=num_samples * d, dtype=dtype, **_halves(key))
+    first = namespace_of(like).zeros((), np.uint64)
+    made = ops.normal(move(index, like), first, n=num_samples * d, dtype=dtype, **_halves(key))
     return np.moveaxis(np.reshape(made, (*index.shape, num_samples, d)), -2, 0)

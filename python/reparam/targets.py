@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import device_of, is_cupy, move, namespace_of, to_numpy, triangle
 from ._check import (
     as_array,
     as_choice,
@@ -21,6 +22,7 @@ from ._check import (
     came,
     check_finite,
     is_weak,
+    one_device,
     same_dtype,
 )
 from .ops.elbo_glm import FAMILIES
@@ -41,16 +43,19 @@ class Target(ABC):
         """Read the fields as arrays of one dtype; numbers among ``numbers`` take that of the arrays."""
         owner = type(self).__name__
         arrays = {n: as_float_array(f"{owner}: {n}", getattr(self, n)) for n in names}
-        dtype = arrays[names[0]].dtype
+        first, dtype = arrays[names[0]], arrays[names[0]].dtype
         for name in numbers:
             value, full_name = getattr(self, name), f"{owner}: {name}"
-            value = as_weak_scalar(full_name, value, dtype) if is_weak(value) else value
+            value = move(as_weak_scalar(full_name, value, dtype), first) if is_weak(value) else value
             arrays[name] = as_float_array(full_name, value, "a number or an array")
         for name, array in arrays.items():
             same_dtype(owner, (names[0], dtype), (name, array.dtype))
             object.__setattr__(self, name, array)
+        one_device(owner, [*arrays.items()])
 
     def _check_positive(self, name: str, scale: Array) -> None:
+        if is_cupy(scale):  # for which one would have to wait; what is not positive gives NaN
+            return
         good = (scale > 0) & np.isfinite(scale)
         if not good.all():
             at = tuple(int(k) for k in np.argwhere(~good)[0])
@@ -79,13 +84,18 @@ class Target(ABC):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Element type."""
-        dtype: np.dtype[Any] = getattr(self, self._main).dtype
+        dtype: np.dtype[Any] = self._array.dtype
         return dtype
+
+    @property
+    def _array(self) -> Any:
+        """One of its arrays, which says where they all are."""
+        return getattr(self, self._main)
 
     @property
     def latent_dim(self) -> int:
         """Size of z."""
-        return int(getattr(self, self._main).shape[-1])
+        return int(self._array.shape[-1])
 
     def take(self, numbers: Array, batch_shape: tuple[int, ...]) -> Target:
         """The target of some problems of a batch, as a batch of one dim.
@@ -97,13 +107,16 @@ class Target(ABC):
         batch_shape : tuple of int
             Of the whole batch, to which this target's broadcasts.
         """
-        made, at = copy.copy(self), np.unravel_index(numbers, batch_shape)
+        made, main = copy.copy(self), self._array
+        at = tuple(move(k, main) for k in np.unravel_index(numbers, batch_shape))
         for name, rank in self._event_ranks.items():
             array = getattr(self, name)
             event = array.shape[array.ndim - rank :]
             shared = array.size == math.prod(event)
-            array = array.reshape(event) if shared else np.broadcast_to(array, batch_shape + event)[at]
+            with device_of(main):
+                array = array.reshape(event) if shared else np.broadcast_to(array, batch_shape + event)[at]
             object.__setattr__(made, name, array)
+        vars(made).pop("_normalizer", None)
         return made
 
     @abstractmethod
@@ -144,13 +157,14 @@ class Gaussian(Target):
         self._check_event("scale_tril", "d, d", {"d": self.latent_dim}, "loc")
         _ = self.batch_shape
         check_finite("Gaussian: loc", self.loc)
-        check_finite("Gaussian: scale_tril", np.tril(self.scale_tril))
-        self._check_positive("the diagonal of scale_tril", np.diagonal(self.scale_tril, axis1=-2, axis2=-1))
+        if not is_cupy(self.scale_tril):
+            check_finite("Gaussian: scale_tril", np.tril(self.scale_tril))
+            self._check_positive("the diagonal of scale_tril", np.diagonal(self.scale_tril, axis1=-2, axis2=-1))
 
     def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
         """See :meth:`Target.operands`."""
-        triangle = np.tril_indices(self.latent_dim)
-        return (self.loc, self.scale_tril[(..., *triangle)] if packed else self.scale_tril), {}
+        places = triangle(self.latent_dim, self.loc) if packed else ()
+        return (self.loc, self.scale_tril[(..., *places)] if packed else self.scale_tril), {}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -248,13 +262,14 @@ class GLM(Target):
             check_finite(f"GLM: {name}", getattr(self, name))
         self._check_positive("prior_scale", self.prior_scale)
         self._check_positive("noise_scale", self.noise_scale)
-        self._check_counts()
+        if not is_cupy(self.y):
+            self._check_counts(self.y)
 
-    def _check_counts(self) -> None:
+    def _check_counts(self, y: Array) -> None:
         """Refuse what is no outcome of the family."""
         if self.family == "normal":
             return
-        y, wanted = self.y, "0 or 1" if self.family == "logistic" else "whole numbers >= 0"
+        wanted = "0 or 1" if self.family == "logistic" else "whole numbers >= 0"
         good = (y == 0) | (y == 1) if self.family == "logistic" else (y >= 0) & (y == np.floor(y))
         if not good.all():
             at = tuple(int(k) for k in np.argwhere(~good)[0])
@@ -263,14 +278,23 @@ class GLM(Target):
     def operands(self, *, packed: bool) -> tuple[tuple[Array, ...], dict[str, str]]:
         """See :meth:`Target.operands`: of the normal family, features and y in units of the noise."""
         features, y, n = self.features, self.y, self.y.shape[-1]
-        normalizer = np.zeros((), np.float64)
+        normalizer: Any = namespace_of(y).zeros((), np.float64)
         if self.family == "poisson":
-            normalizer = -_log_factorial(y.astype(np.float64)).sum(-1)
+            normalizer = self._log_factorials(y) if is_cupy(y) else -_log_factorial(y.astype(np.float64)).sum(-1)
         if self.family == "normal":
             sigma = self.noise_scale
             features, y = features / sigma[..., None, None], y / sigma[..., None]
             normalizer = -n * (np.log(sigma.astype(np.float64)) + 0.5 * math.log(2 * math.pi))
-        return (features, y, self.prior_scale, np.asarray(normalizer, self.dtype)), {"family": self.family}
+        normalizer = normalizer if is_cupy(y) else np.asarray(normalizer)
+        return (features, y, self.prior_scale, normalizer.astype(self.dtype)), {"family": self.family}
+
+    def _log_factorials(self, y: Array) -> Array:
+        """Of counts on a GPU, where the mathematics of CuPy has no lgamma: by the host, once."""
+        kept: dict[str, Array] = vars(self)
+        if "_normalizer" not in kept:
+            self._check_counts(counts := to_numpy(y))
+            kept["_normalizer"] = move(-_log_factorial(counts.astype(np.float64)).sum(-1), y)
+        return kept["_normalizer"]
 
 
 _log_factorial = np.vectorize(lambda count: math.lgamma(count + 1), otypes=[np.float64])

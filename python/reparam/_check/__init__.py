@@ -12,6 +12,7 @@ from .calls import (
     resolve_extents,
 )
 from .errors import CheckpointError, NotPositiveDefiniteError
+from .gpu import explain, one_device, refuse_backend, require_aligned
 from .values import (
     FLOATS,
     as_array,
@@ -57,7 +58,11 @@ __all__ = [
     "check_operands",
     "check_out",
     "dtype_error",
+    "explain",
     "is_weak",
+    "one_device",
+    "refuse_backend",
+    "require_aligned",
     "resolve_extents",
     "same_dtype",
 ]

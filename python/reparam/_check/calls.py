@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import is_array, is_cupy, is_writeable, may_share_memory, type_name
 from .._op import Pass
 from .._signature import Operand
 from .values import MOST_ELEMENTS
@@ -93,14 +94,14 @@ def broadcast_batches(owner: str, names: Sequence[str], shapes: Sequence[Shape])
 
 
 def check_in_place(p: Pass, args: Sequence[Any], batch_shape: Shape) -> None:
-    """Operands that are updated in place: NumPy arrays, writeable, of the full batch shape."""
+    """Operands that are updated in place: arrays of NumPy or CuPy, writeable, of the full batch shape."""
     for operand, array in zip(p.inputs, args, strict=True):
         name = f"{p.name}: {operand.name} is updated in place"
-        if operand.in_place and not isinstance(array, np.ndarray):
+        if operand.in_place and not is_array(array):
             raise TypeError(f"{name} and must be a NumPy array, got {type(array).__name__}")
         if operand.in_place and array.shape != batch_shape:
             raise ValueError(f"{name} and must have the full shape {batch_shape}, got {array.shape}")
-        if operand.in_place and not array.flags.writeable:
+        if operand.in_place and not is_writeable(array):
             raise ValueError(f"{name}, but it is read-only")
         if operand.in_place and _overlaps_itself(array):
             raise ValueError(f"{name}, but entries of it share memory (a stride of 0)")
@@ -112,7 +113,7 @@ def _refuse_shared(p: Pass, written: Sequence[tuple[str, Array]], what: str) -> 
     """Refuse two arrays that are written and have an entry in common; columns of one buffer have none."""
     for k, (name, array) in enumerate(written):
         for other, another in written[:k]:
-            if np.may_share_memory(array, another, max_work=1000):  # type: ignore[arg-type]  # it takes any number
+            if may_share_memory(array, another, max_work=1000):
                 raise ValueError(f"{p.name}: {other} and {name} {what}")
 
 
@@ -121,9 +122,12 @@ def _overlaps_itself(array: Array) -> bool:
 
 
 def check_out(
-    p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]], wanted: Sequence[bool] | None
+    p: Pass, out: Any, results: Sequence[tuple[Shape, np.dtype[Any]]], wanted: Sequence[bool] | None, device: Any = None
 ) -> tuple[Array | None, ...]:
-    """``out=`` as a tuple of arrays of the right shapes and dtypes; None where a result is not wanted."""
+    """``out=`` as a tuple of arrays of the right shapes and dtypes; None where a result is not wanted.
+
+    ``device`` is the GPU of the operands, None of NumPy arrays.
+    """
     given = out if isinstance(out, tuple) else (out,)
     if len(given) != len(p.outputs):
         names, count = ", ".join(o.name for o in p.outputs), len(p.outputs)
@@ -138,13 +142,18 @@ def check_out(
             if array is not None:
                 raise TypeError(f"{name} must be None, since its cotangent is not wanted, got {type(array).__name__}")
             continue
-        if not isinstance(array, np.ndarray) or hasattr(array, "filled"):  # under a mask nobody would see it
-            raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+        if device is not None:
+            if not is_cupy(array) or array.device != device:
+                place = f" on GPU {array.device.id}" if is_cupy(array) else ""
+                came = f"{type_name(array)}{place}"
+                raise TypeError(f"{name} must be a CuPy array on GPU {device.id}, where the operands are, got {came}")
+        elif not isinstance(array, np.ndarray) or hasattr(array, "filled"):  # under a mask nobody would see it
+            raise TypeError(f"{name} must be a NumPy array, got {type_name(array)}")
         if array.dtype != dtype:
             raise TypeError(f"{name} must be {dtype}, got {array.dtype}")
         if array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-        if not array.flags.writeable:
+        if not is_writeable(array):
             raise ValueError(f"{name} is read-only")
         if _overlaps_itself(array):
             raise ValueError(f"{name} has entries that share memory (a stride of 0)")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import to_numpy
+
 
 class NotPositiveDefiniteError(np.linalg.LinAlgError):
     """Some matrices have no Cholesky factor.
@@ -21,7 +23,8 @@ class NotPositiveDefiniteError(np.linalg.LinAlgError):
     """
 
     def __init__(self, info: NDArray[Any], name: str = "cholesky: a") -> None:
-        self.info, self.indices, self._name = np.asarray(info), np.argwhere(info), name
+        self.info, self._name = to_numpy(info), name
+        self.indices = np.argwhere(self.info)
         shown = [f"{i.tolist()} (leading minor {self.info[tuple(i)]})" for i in self.indices[:8]]
         more = f" and {len(self.indices) - 8} more" if len(self.indices) > 8 else ""
         count = f" in {len(self.indices)} of {self.info.size} events" if self.info.ndim else ""

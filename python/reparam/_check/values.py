@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import adopt, is_cupy
+
 Array = NDArray[Any]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 MOST_ELEMENTS = 2**48  # of one array; a bound of the address space, in elements
@@ -27,10 +29,19 @@ def came(value: object) -> str:
 
 
 def as_array(name: str, value: Any, wanted: str = "an array") -> Array:
-    """Read anything that has ``__array__`` or DLPack as a plain NumPy array."""
+    """Read anything that has ``__array__`` or DLPack as a plain NumPy array, what lies on a GPU as one of CuPy."""
     if type(value) is np.ndarray:
         return value
+    if is_cupy(value):
+        array: Array = value  # of CuPy
+        return array
     _refuse_mask(name, value)
+    try:
+        array = adopt(value)
+    except (AttributeError, BufferError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{name} lies on a GPU and cannot be read by CuPy: {error}") from error
+    if array is not None:
+        return array
     if not hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
         raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
     try:
@@ -70,8 +81,15 @@ def as_weak_scalar(name: str, value: float, dtype: np.dtype[Any]) -> Array:
 
 
 def as_index(name: str, index: object) -> NDArray[np.uint64]:
-    """Numbers of noise streams, one for each event: integers >= 0."""
+    """Numbers of noise streams, one for each event: integers >= 0. Of an array of CuPy the type alone is checked."""
     _refuse_mask(name, index)
+    if is_cupy(index):
+        of_gpu: Any = index
+        if of_gpu.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold integers, got {of_gpu.dtype}")
+        same_size = of_gpu.dtype.itemsize == 8  # whose bits are those of the numbers: no kernel
+        numbers: NDArray[np.uint64] = of_gpu.view(np.uint64) if same_size else of_gpu.astype(np.uint64)
+        return numbers
     array = np.asarray(index, None if hasattr(index, "dtype") else object)  # NumPy makes floats of [0, 2**63]
     kinds = {type(k) for k in array.flat} if array.dtype == object else {array.dtype.type}
     if not all(issubclass(kind, (int, np.integer)) for kind in kinds) or kinds & {bool, np.timedelta64}:
@@ -216,12 +234,14 @@ def _jax_words(key: Any) -> Array | None:
         import jax  # noqa: PLC0415  not needed before
 
         key = jax.random.key_data(key)
-    words = np.asarray(key) if hasattr(key, "__array__") else None
+    words = np.asarray(key) if hasattr(key, "__array__") and not is_cupy(key) else None
     return words if words is not None and words.dtype == np.uint32 and words.shape == (2,) else None
 
 
 def check_finite(name: str, array: Array) -> None:
-    """Refuse NaN and infinities, and say where the first one is."""
+    """Refuse NaN and infinities, and say where the first one is; not on a GPU, for which one would have to wait."""
+    if is_cupy(array):
+        return
     finite = np.isfinite(array)
     if not finite.all():
         at = tuple(int(k) for k in np.argwhere(~finite)[0])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import diagonal_of_triangle, on_its_device
 from .families import MultivariateNormal, MultivariateNormalDiag
 
 __all__ = ["EncodedNormal"]
@@ -50,11 +51,12 @@ class EncodedNormal:
 
     def log_det(self) -> Array:
         """Sum of the logarithms of the scales, which are entries of the vector."""
-        i = np.arange(self.loc.shape[-1])
-        logarithms = self.vector[..., i * (i + 3) // 2] if self.full else self.vector
+        d = self.loc.shape[-1]
+        logarithms = self.vector[..., diagonal_of_triangle(d, self.vector)] if self.full else self.vector
         result: Array = logarithms.sum(-1)
         return result
 
+    @on_its_device
     def distribution(self) -> MultivariateNormal | MultivariateNormalDiag:
         """The same with its scale in memory."""
         if self.full:
@@ -64,6 +66,7 @@ class EncodedNormal:
             diag: MultivariateNormalDiag = MultivariateNormalDiag.trusted(self.loc, np.exp(self.vector))
         return diag
 
+    @on_its_device
     def pull(self, grad: Any) -> SimpleNamespace:
         """The gradient in ``loc`` and ``vector`` of one in the fields of :meth:`distribution`."""
         if self.full:

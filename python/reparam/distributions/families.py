@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import device_of, is_cupy, namespace_of, on_its_device, triangle
 from .._check import NotPositiveDefiniteError, as_bool
 from .._signature import Operand
 from .gaussian import Gaussian, check_positive
@@ -44,7 +45,8 @@ class Normal(Gaussian):
     @property
     def covariance_matrix(self) -> Array:
         """Variances as matrices, shape ``batch_shape + (1, 1)``."""
-        return np.asarray(self.variance)[..., None, None]
+        variance = self.variance if is_cupy(self.loc) else np.asarray(self.variance)
+        return variance[..., None, None]
 
 
 class MultivariateNormalDiag(Gaussian):
@@ -71,6 +73,7 @@ class MultivariateNormalDiag(Gaussian):
         self._set(loc=loc, scale_diag=scale, _scale=scale)
 
     @property
+    @on_its_device
     def covariance_matrix(self) -> Array:
         """Diagonal covariance matrices, shape ``batch_shape + (d, d)``."""
         return self._over_batch(dense_scale(self) ** 2, self.event_shape * 2)
@@ -100,6 +103,11 @@ class MultivariateNormal(Gaussian):
         Naming the argument, what came and what was expected.
     NotPositiveDefiniteError
         If a covariance or precision matrix has no Cholesky factor.
+
+    Notes
+    -----
+    Of CuPy arrays, here and in the other families, shapes and types are checked, and not the values: a scale that is
+    not positive gives NaN in its event. Only a covariance or precision matrix makes the host wait for the GPU.
     """
 
     _family, _ops = "tril", "normal_tril"
@@ -127,12 +135,13 @@ class MultivariateNormal(Gaussian):
                 raise TypeError(f"{owner}: packed=True goes with scale_tril alone, got {name}")
             self._set(_form=_PACKED)
         loc, scale = self._fields(loc, name, value)
-        if name == "scale_tril":
+        if name != "scale_tril":
+            with device_of(scale):
+                scale = _factor(f"{owner}: {name}", scale, inverse=name == "precision_matrix")
+        elif not is_cupy(scale):
             i = np.arange(loc.shape[-1])
             diagonal = scale[..., i * (i + 3) // 2] if packed else scale[..., i, i]
             check_positive(f"{owner}: the diagonal of scale_tril", diagonal)
-        else:
-            scale = _factor(f"{owner}: {name}", scale, inverse=name == "precision_matrix")
         self._set(loc=loc, scale_tril=scale, _scale=scale, _made_from=name)
 
     @classmethod
@@ -144,22 +153,26 @@ class MultivariateNormal(Gaussian):
         return made
 
     @property
+    @on_its_device
     def variance(self) -> Array:
         """Variance of each coordinate, shape ``batch_shape + (d,)``."""
         return self._over_batch((np.tril(dense_scale(self)) ** 2).sum(-1), self.event_shape)
 
     @property
+    @on_its_device
     def stddev(self) -> Array:
         """Standard deviation of each coordinate, shape ``batch_shape + (d,)``."""
         result: Array = np.sqrt(self.variance)
         return result
 
     @property
+    @on_its_device
     def covariance_matrix(self) -> Array:
         """Covariance matrices, shape ``batch_shape + (d, d)``."""
         return self._over_batch(_gram(np.tril(dense_scale(self))), self.event_shape * 2)
 
     @property
+    @on_its_device
     def precision_matrix(self) -> Array:
         """Inverses of the covariance matrices, shape ``batch_shape + (d, d)``."""
         return self._over_batch(_gram(_inverse_transpose(dense_scale(self))), self.event_shape * 2)
@@ -169,10 +182,11 @@ def dense_scale(q: Any) -> Array:
     """The scale of vector events as a matrix (..., d, d), of which the lower triangle counts."""
     if isinstance(q, MultivariateNormal) and not q._packed:
         return q._scale
-    d = q.event_shape[0]
-    dense = np.zeros((*q._scale.shape[:-1], d, d), q.dtype)
-    places: Any = np.tril_indices(d) if q._packed else np.diag_indices(d)
-    dense[(..., *places)] = q._scale
+    d, xp = q.event_shape[0], namespace_of(q._scale)
+    with device_of(q._scale):
+        dense: Array = xp.zeros((*q._scale.shape[:-1], d, d), q.dtype)
+        places: Any = triangle(d, q._scale) if q._packed else (xp.arange(d),) * 2
+        dense[(..., *places)] = q._scale
     return dense
 
 
@@ -184,8 +198,8 @@ def _gram(factor: Array) -> Array:
 
 def _inverse_transpose(scale_tril: Array) -> Array:
     """``L^-T``, upper."""
-    d = scale_tril.shape[-1]
-    columns = np.broadcast_to(np.eye(d, dtype=scale_tril.dtype), scale_tril.shape)
+    d, xp = scale_tril.shape[-1], namespace_of(scale_tril)
+    columns = np.broadcast_to(xp.eye(d, dtype=scale_tril.dtype), scale_tril.shape)
     result: Array = ops.tril_solve(scale_tril[..., None, :, :], columns)  # row k is L^-1 e_k
     return result
 
@@ -200,7 +214,7 @@ def _factor(name: str, matrix: Array, *, inverse: bool) -> Array:
         raise NotPositiveDefiniteError(np.where(first, first, made.info), name)
     if not inverse:
         return factor
-    result: Array = np.ascontiguousarray(np.tril(_inverse_transpose(factor)[..., ::-1, ::-1]))
+    result: Array = namespace_of(factor).ascontiguousarray(np.tril(_inverse_transpose(factor)[..., ::-1, ::-1]))
     return result
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .. import random as rp_random
+from .._arrays import is_cupy, move, on_its_device
 from .._check import (
     as_float_array,
     as_shape,
@@ -18,6 +19,7 @@ from .._check import (
     broadcast_batches,
     check_finite,
     is_weak,
+    one_device,
     same_dtype,
 )
 from .._signature import Operand
@@ -31,13 +33,16 @@ def _as_fields(owner: str, wanted: str, given: dict[str, Any]) -> list[Array]:
     """Arrays of float32 or float64; numbers, if ``wanted`` has the word, take the others' dtype, else float64."""
     numbers = {n: value for n, value in given.items() if "number" in wanted and is_weak(value)}
     arrays = {n: as_float_array(f"{owner}: {n}", value, wanted) for n, value in given.items() if n not in numbers}
-    dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
-    arrays |= {n: as_weak_scalar(f"{owner}: {n}", value, dtype) for n, value in numbers.items()}
+    first = next(iter(arrays.values()), np.empty(()))
+    arrays |= {n: move(as_weak_scalar(f"{owner}: {n}", value, first.dtype), first) for n, value in numbers.items()}
+    one_device(owner, [*arrays.items()])
     return [arrays[name] for name in given]
 
 
 def check_positive(name: str, scale: Array) -> None:
-    """Refuse what is not > 0, and say where the first one is."""
+    """Refuse what is not > 0, and say where the first one is; not on a GPU, for which one would have to wait."""
+    if is_cupy(scale):
+        return
     good = scale > 0
     if not good.all():
         at = tuple(int(k) for k in np.argwhere(~good)[0])
@@ -85,7 +90,8 @@ class Gaussian:
         batches = [loc.shape[: loc.ndim - self._event_rank], scale.shape[: scale.ndim - len(event)]]
         broadcast_batches(owner, ["loc", name], batches)
         check_finite(f"{owner}: loc", loc)
-        check_finite(f"{owner}: {name}", np.tril(scale) if len(event) == 2 else scale)
+        if not is_cupy(scale):
+            check_finite(f"{owner}: {name}", np.tril(scale) if len(event) == 2 else scale)
         return loc, scale
 
     @property
@@ -128,16 +134,19 @@ class Gaussian:
         return self.loc.dtype
 
     @property
+    @on_its_device
     def mean(self) -> Array:
         """Mean, shape ``batch_shape + event_shape``."""
         return self._over_batch(self.loc, self.event_shape)
 
     @property
+    @on_its_device
     def variance(self) -> Array:
         """Variance of each coordinate, shape ``batch_shape + event_shape``."""
         return self._over_batch(self._scale**2, self.event_shape)
 
     @property
+    @on_its_device
     def stddev(self) -> Array:
         """Standard deviation of each coordinate, shape ``batch_shape + event_shape``."""
         return self._over_batch(self._scale, self.event_shape)
@@ -146,13 +155,15 @@ class Gaussian:
         """Standard normals addressed by event: of one draw as a Draw, which is never stored; of more as an array."""
         owner, event = type(self).__name__, self.event_shape
         sizes = as_shape(f"{owner}: sample_shape", sample_shape)
-        streams = rp_random.draw_index(index, self.batch_shape, f"{owner}: index")
+        streams = rp_random.draw_index(index, self.batch_shape, f"{owner}: index", self.loc)
         used = rp_random.as_key(key, f"{owner}: key")
         if not sizes:
-            return rp_random.Draw(used, streams)
-        noise = rp_random.event_normal(math.prod(sizes), streams, math.prod(event), key=used, dtype=self.dtype)
+            return rp_random.draw_once(used, streams)
+        place: dict[str, Any] = {"dtype": self.dtype, "like": self.loc}
+        noise = rp_random.event_normal(math.prod(sizes), streams, math.prod(event), key=used, **place)
         return noise.reshape(*sizes, *streams.shape, *event)
 
+    @on_its_device
     def rsample(self, sample_shape: Any = (), *, key: Any, index: Any = None) -> Array:
         """Draws, as a function of ``loc`` and the scale: ``loc + scale noise``.
 
@@ -172,6 +183,7 @@ class Gaussian:
         result: Array = self._run("transform", self._noise(sample_shape, key, index), self.loc)
         return result
 
+    @on_its_device
     def rsample_and_log_prob(self, sample_shape: Any = (), *, key: Any, index: Any = None) -> tuple[Array, Array]:
         """Draws and their own log density, without a triangular solve.
 
@@ -215,6 +227,7 @@ class Gaussian:
             raise
         return result
 
+    @on_its_device
     def entropy(self) -> Array:
         """Differential entropy in nats.
 

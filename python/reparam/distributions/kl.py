@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import on_its_device
 from .._check import broadcast_batches, same_dtype
 from .families import MultivariateNormal, MultivariateNormalDiag, Normal, dense_scale
 from .gaussian import Gaussian
@@ -18,6 +19,7 @@ Array = NDArray[Any]
 Family = Normal | MultivariateNormalDiag | MultivariateNormal
 
 
+@on_its_device
 def kl_divergence(q: Family, p: Family) -> Array:
     """KL(q || p) in closed form, in nats.
 

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import to_numpy
 from .._check import CheckpointError, came
 
 __all__ = ["HISTORY", "as_path", "fingerprint", "read", "require_same", "take", "write"]
@@ -63,7 +64,7 @@ def _is_special(real: Path) -> bool:
 
 def fingerprint(x: Any) -> dict[str, Any]:
     """Shape, dtype and CRC of the data as it was given, by which a resumed fit knows it again."""
-    array = np.ascontiguousarray(x)
+    array = np.ascontiguousarray(to_numpy(x))
     return {"shape": list(np.shape(x)), "dtype": str(array.dtype), "crc32": zlib.crc32(array.view(np.uint8).data)}
 
 
@@ -100,6 +101,7 @@ def write(path: Any, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     OSError
         If the folder cannot be written, naming ``path``; the previous file is still there.
     """
+    arrays = {name: to_numpy(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise CheckpointError(f"{path}: not written, {name} holds numbers that are not finite: training diverged")

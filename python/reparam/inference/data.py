@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import device_of, namespace_of
 from .._check import as_array, as_int
 
 __all__ = ["as_dtype", "as_finite", "as_latent", "as_mask", "as_real", "as_rows", "as_widths", "chunks", "own_dtype"]
@@ -34,7 +35,8 @@ def _as_array(name: str, x: Any) -> Array:
             "log_joint by observed= which entries were seen"
         )
     try:
-        return as_array(name, x) if hasattr(x, "__array__") or hasattr(x, "__dlpack__") else np.asarray(x)
+        shown = ("__array__", "__dlpack__", "__cuda_array_interface__")
+        return as_array(name, x) if any(hasattr(x, how) for how in shown) else np.asarray(x)
     except ValueError as error:  # nested sequences of several lengths
         raise ValueError(f"{name} is not an array: {error}") from None
 
@@ -54,12 +56,12 @@ def own_dtype(array: Array) -> str:
 
 def as_finite(name: str, array: Array, dtype: Any) -> Array:
     """Finite numbers as a contiguous array of ``dtype``."""
-    with np.errstate(over="ignore"):  # a number too large for float32 is refused as an infinity
-        converted = np.ascontiguousarray(array, dtype)
-    finite = np.isfinite(converted)
-    if not finite.all():
-        at = tuple(int(k) for k in np.argwhere(~finite)[0])
-        raise ValueError(f"{name} must be finite in {np.dtype(dtype)}, got {array[at]} at {list(at)}")
+    with np.errstate(over="ignore"), device_of(array):  # a number too large for float32 is refused as an infinity
+        converted: Array = namespace_of(array).ascontiguousarray(array, dtype)
+        finite = np.isfinite(converted)
+        if not finite.all():
+            at = tuple(int(k) for k in np.argwhere(~finite)[0])
+            raise ValueError(f"{name} must be finite in {np.dtype(dtype)}, got {array[at]} at {list(at)}")
     return converted
 
 
@@ -94,11 +96,12 @@ def as_mask(name: str, observed: Any, shape: tuple[int, ...], dtype: Any) -> Arr
         raise ValueError(f"{name} must have the shape of x, {shape}, got {mask.shape}")
     if mask.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold 0 and 1, got {mask.dtype}")
-    wrong = (mask != 0) & (mask != 1)
-    if wrong.any():
-        at = tuple(int(k) for k in np.argwhere(wrong)[0])
-        raise ValueError(f"{name} must be 1 where an entry was seen and 0 elsewhere, got {mask[at]} at {list(at)}")
-    return mask.astype(dtype)
+    with device_of(mask):
+        wrong = (mask != 0) & (mask != 1)
+        if wrong.any():
+            at = tuple(int(k) for k in np.argwhere(wrong)[0])
+            raise ValueError(f"{name} must be 1 where an entry was seen and 0 elsewhere, got {mask[at]} at {list(at)}")
+        return mask.astype(dtype)
 
 
 def chunks(n: int, size: int) -> Any:

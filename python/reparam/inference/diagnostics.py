@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import is_cupy, move, to_numpy
 from .._check import as_float_array
 
 __all__ = ["psis_khat"]
@@ -50,6 +51,11 @@ def psis_khat(log_weights: Any) -> Any:
     given = as_float_array("psis_khat: log_weights", log_weights)
     if given.ndim < 1 or len(given) < 1:
         raise ValueError(f"psis_khat: log_weights must have shape (S, ...) with S >= 1, got {given.shape}")
+    khat = _psis_khat(to_numpy(given))  # a fit of a few numbers a problem, by loops of the host
+    return move(khat, given) if is_cupy(given) else khat
+
+
+def _psis_khat(given: Array) -> Any:
     draws, shape = len(given), given.shape[1:]
     values = given.astype(np.float64).reshape(draws, math.prod(shape)).T
     most = values.max(axis=1)

@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .._check import (
-    as_bool,
-    as_float,
-    as_float_array,
-    as_int,
-    broadcast_batches,
-    check_finite,
-    same_dtype,
-)
+from .._arrays import device_of, is_cupy, namespace_of
+from .._check import as_bool, as_float, as_float_array, as_int, broadcast_batches, check_finite, same_dtype
 from ..distributions import MultivariateNormal
 from ..elbo import evaluate, gradient_of
 from ..targets import Target
@@ -71,7 +64,8 @@ def map_estimate(
         As :func:`reparam.elbo` takes it, with one draw: ``value (1, *B, d) -> (log_prob (1, *B), gradient
         (1, *B, d))``, or in place of the gradient a function ``pullback(weights)``.
     init : array, shape (*B, d)
-        Where to start; float32 or float64, finite.
+        Where to start; float32 or float64, finite. Of CuPy, all runs on its GPU, for which the host waits once in each
+        step and each halving of one.
     max_steps : int
     tol : float, optional
         A problem has converged when the largest entry of its gradient is at most ``tol`` times that at ``init``, or
@@ -105,17 +99,17 @@ def map_estimate(
     steps = as_int("map_estimate: max_steps", max_steps)
     tol = TOLERANCES[start.dtype] if tol is None else as_float("map_estimate: tol", tol, 0)
     with_laplace = as_bool("map_estimate: laplace", laplace)
-    search = _Search(_density(log_joint, start), start, tol)
-    for _ in range(steps):
-        if not search.running.any():
-            break
-        search.step()
-    converged, approximation = search.converged(), None
-    if with_laplace:
-        precision = _precision(search)
-        precision[~np.isfinite(search.log_prob)] = np.nan
-        approximation, proper = _laplace(search.value, precision)
-        converged = converged & proper
+    with device_of(start):
+        search = _Search(_density(log_joint, start), start, tol)
+        for _ in range(steps):
+            if not search.running.any():
+                break
+            search.step()
+        converged, approximation = search.converged(), None
+        if with_laplace:
+            precision = np.where(np.isfinite(search.log_prob)[..., None, None], _precision(search), np.nan)
+            approximation, proper = _laplace(search.value, precision)
+            converged = converged & proper
     return MAPResult(search.value, search.log_prob[()], converged[()], approximation)
 
 
@@ -127,15 +121,13 @@ def _density(log_joint: Any, start: Array) -> Callable[[Array], tuple[Array, Arr
         if log_joint.latent_dim != d:
             raise ValueError(f"map_estimate: init must have shape (..., {log_joint.latent_dim}), got {start.shape}")
         same_dtype("map_estimate", ("log_joint", log_joint.dtype), ("init", start.dtype))
-        if (
-            broadcast_batches("map_estimate", ["init", "log_joint"], [batch_shape, log_joint.batch_shape])
-            != batch_shape
-        ):
-            batch = log_joint.batch_shape
+        batch = log_joint.batch_shape
+        if broadcast_batches("map_estimate", ["init", "log_joint"], [batch_shape, batch]) != batch_shape:
             raise ValueError(f"map_estimate: init must hold the batch shape of log_joint, {batch}, got {start.shape}")
         op = getattr(ops, f"elbo_diag_{log_joint.op}")
         operands, attributes = log_joint.operands(packed=False)
-        no_noise, ones = np.zeros((1, d), start.dtype), np.ones(d, start.dtype)
+        xp = namespace_of(start)
+        no_noise, ones = xp.zeros((1, d), start.dtype), xp.ones(d, start.dtype)
 
         def at_the_mean(value: Array) -> tuple[Array, Array]:
             made = op(no_noise, value, ones, *operands, estimator="pathwise", **attributes)
@@ -158,14 +150,15 @@ class _Search:
 
     def __init__(self, density: Callable[[Array], tuple[Array, Array]], start: Array, tol: float) -> None:
         self.density, self.value, self.tol = density, start.copy(), tol
-        self.log_prob, self.grad = (np.array(x) for x in density(start))
+        xp = namespace_of(start)
+        self.log_prob, self.grad = (xp.array(x) for x in density(start))
         good = np.isfinite(self.log_prob) & np.isfinite(self.grad).all(axis=-1)
         self.limit = tol * np.maximum(1, np.abs(self.grad).max(axis=-1))
-        self.identity = np.eye(start.shape[-1], dtype=start.dtype)
-        self.inverse = np.empty((*start.shape, start.shape[-1]), start.dtype)
-        self.fresh, self.restarts = np.zeros(good.shape, bool), np.zeros(good.shape, int)
+        self.identity = xp.eye(start.shape[-1], dtype=start.dtype)
+        self.inverse = xp.empty((*start.shape, start.shape[-1]), start.dtype)
+        self.fresh, self.restarts = xp.zeros(good.shape, bool), xp.zeros(good.shape, int)
         with np.errstate(invalid="ignore", over="ignore"):
-            self._restart(np.ones(good.shape, bool))
+            self._restart(xp.ones(good.shape, bool))
             self.running = good & ~self._finished()
 
     def step(self) -> None:
@@ -190,7 +183,7 @@ class _Search:
         distance = self._distance() if distance is None else distance
         zero, known = (self.grad == 0).all(axis=-1), ~self.fresh & (distance <= math.sqrt(self.tol))
         small: Array = np.isfinite(self.log_prob) & (np.abs(self.grad).max(axis=-1) <= self.limit)
-        return np.asarray(small & (zero | known))
+        return _as_array(small & (zero | known))
 
     def _distance(self) -> Array:
         with np.errstate(all="ignore"):
@@ -244,6 +237,12 @@ class _Search:
         self.fresh, self.restarts = self.fresh | which, self.restarts + which
 
 
+def _as_array(x: Any) -> Array:
+    """An array also of a batch without dims, of which NumPy makes a number."""
+    result: Array = x if is_cupy(x) else np.asarray(x)
+    return result
+
+
 def _dot(a: Array, b: Array) -> Array:
     result: Array = (a * b).sum(axis=-1)
     return result
@@ -261,7 +260,7 @@ def _precision(search: _Search) -> Array:
     """
     value, dtype = search.value, search.value.dtype
     precision = np.empty_like(search.inverse)
-    diagonal = np.arange(value.shape[-1])
+    diagonal = namespace_of(value).arange(value.shape[-1])
     with np.errstate(all="ignore"):
         scale = np.sqrt(search.inverse[..., diagonal, diagonal])
         for _ in range(2):
@@ -275,17 +274,18 @@ def _precision(search: _Search) -> Array:
             precision = (precision + np.swapaxes(precision, -1, -2)) / 2
             curvature = precision[..., diagonal, diagonal]
             scale = np.where(curvature > 0, 1 / np.sqrt(curvature), scale)
-    return precision
+    result: Array = precision
+    return result
 
 
 def _laplace(value: Array, precision: Array) -> tuple[MultivariateNormal, Array]:
     """The Gaussians, and which of them there are; NaN in the others."""
-    finite: Array = np.asarray(np.isfinite(precision).all(axis=(-1, -2)))
-    identity = np.eye(value.shape[-1], dtype=value.dtype)
+    xp, finite = namespace_of(value), _as_array(np.isfinite(precision).all(axis=(-1, -2)))
+    identity = xp.eye(value.shape[-1], dtype=value.dtype)
     precision = np.where(finite[..., None, None], precision, identity)
-    backwards = np.ascontiguousarray(precision[..., ::-1, ::-1])  # the order in which its factor is made
-    failed = np.asarray(ops.cholesky_ex(backwards).info | ops.cholesky_ex(precision).info, bool)
-    proper: Array = np.asarray(finite & ~failed)
+    backwards: Array = xp.ascontiguousarray(precision[..., ::-1, ::-1])  # the order in which its factor is made
+    failed = _as_array(ops.cholesky_ex(backwards).info | ops.cholesky_ex(precision).info).astype(bool)
+    proper = _as_array(finite & ~failed)
     made = MultivariateNormal(value, precision_matrix=np.where(proper[..., None, None], precision, identity))
     if np.all(proper):
         return made, proper

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
+from .._arrays import is_array, is_cupy, move, namespace_of, on_its_device, to_numpy, type_name
 from .._check import as_bool, as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, IMPORTANCE, ELBOEstimate, elbo
 from ..optim import Adam
@@ -54,8 +55,7 @@ def refuse_kl_weight(owner: str, estimator: str, kl_weight: float) -> None:
 
 def _failed(estimate: ELBOEstimate, rows: Array) -> str:
     """Which rows have a value or a gradient in loc that is not finite, in words; nothing if none has."""
-    finite = np.isfinite(estimate.value)
-    loc = estimate.grad.loc
+    finite, loc, rows = np.isfinite(to_numpy(estimate.value)), to_numpy(estimate.grad.loc), to_numpy(rows)
     if loc.shape[: rows.ndim] == rows.shape:  # and is no sum over rows that share it
         finite = finite & np.isfinite(loc.reshape(len(rows), -1)).all(-1)
     failed = np.sort(rows[~finite]).tolist()
@@ -69,6 +69,16 @@ def _pair(made: Any) -> tuple[Any, Callable[[Any], object]]:
     return made
 
 
+def _sums(value: Array, grads: Array) -> tuple[float, float]:
+    """Of a step's ELBOs and of its gradient: the one time that a step waits for a GPU, which gives both at once."""
+    if is_cupy(value):
+        both = (value.sum(dtype=np.float64), grads.sum(dtype=np.float64))
+        first, second = to_numpy(namespace_of(value).stack(both)).tolist()
+        return first, second
+    return float(np.sum(value, dtype=np.float64)), float(np.einsum("i->", grads.reshape(-1)))
+
+
+@on_its_device
 def maximize_elbo(  # noqa: PLR0913
     encode: Callable[[Array], tuple[Any, Callable[[Any], object]]],
     log_joint: Callable[[Array], Any],
@@ -102,8 +112,9 @@ def maximize_elbo(  # noqa: PLR0913
     Parameters
     ----------
     encode : callable
-        ``encode(rows) -> (q, pullback)``; ``pullback(gradient of q)`` writes q's part of ``grads``, all of it: zeros
-        for parameters that these rows do not have.
+        ``encode(rows) -> (q, pullback)``, with ``rows`` an array of their numbers that lies where ``grads`` does;
+        ``pullback(gradient of q)`` writes q's part of ``grads``, all of it: zeros for parameters that these rows do not
+        have.
     log_joint : callable
         ``log_joint(rows)`` gives what :func:`reparam.elbo` takes; where theta is learned, its pullback writes theta's
         part of ``grads``. With a ``kl_weight`` w it stands for ``log p(x | z)/w + log p(z)``.
@@ -151,8 +162,8 @@ def maximize_elbo(  # noqa: PLR0913
             raise TypeError(f"maximize_elbo: {name} must be callable, got {type(value).__name__}")
     if not isinstance(optimizer, Adam):
         raise TypeError(f"maximize_elbo: optimizer must be an Adam, got {type(optimizer).__name__}")
-    if not isinstance(grads, np.ndarray):
-        raise TypeError(f"maximize_elbo: grads must be an array, got {type(grads).__name__}")
+    if not is_array(grads):
+        raise TypeError(f"maximize_elbo: grads must be an array, got {type_name(grads)}")
     as_int("maximize_elbo: num_rows", num_rows, 1)
     if as_int("maximize_elbo: batch_size", batch_size, 1) > num_rows:
         raise ValueError(f"maximize_elbo: batch_size must be <= num_rows = {num_rows}, got {batch_size}")
@@ -164,6 +175,7 @@ def maximize_elbo(  # noqa: PLR0913
         raise TypeError(f"maximize_elbo: epochs must be the numbers of the epochs, such as range(10), got {epochs!r}")
     for epoch in epochs:
         order = permutation(num_rows, purpose_key(key, SHUFFLE, epoch)) if shuffle else np.arange(num_rows)
+        order = move(order, grads)
         total = 0.0
         for start in range(0, num_rows, batch_size):
             rows = order[start : start + batch_size]
@@ -177,14 +189,15 @@ def maximize_elbo(  # noqa: PLR0913
                 index=rows,
             )
             pullback(estimate.grad)
-            batch_elbo = kl_weight * float(np.sum(estimate.value, dtype=np.float64))
-            if not (math.isfinite(batch_elbo) and math.isfinite(np.einsum("i->", grads.reshape(-1)))):
+            sum_of_elbos, sum_of_grads = _sums(estimate.value, grads)
+            batch_elbo = kl_weight * sum_of_elbos
+            if not (math.isfinite(batch_elbo) and math.isfinite(sum_of_grads)):
                 raise ValueError(
                     f"maximize_elbo: training diverged at step {step + 1} (epoch {epoch}): the minibatch's ELBO is "
                     f"{batch_elbo / len(rows):g} or its gradient is not finite{_failed(estimate, rows)}; lower lr, or "
                     "scale the data"
                 )
-            np.multiply(grads, np.asarray(-kl_weight / len(rows), grads.dtype), out=grads)
+            np.multiply(grads, grads.dtype.type(-kl_weight / len(rows)), out=grads)
             optimizer.step(grads)
             step += 1
             total += batch_elbo

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .. import random as rp_random
+from .._arrays import namespace_of, on_its_device
 from .._check import as_choice, as_int
 from ..distributions import MultivariateNormal, MultivariateNormalDiag
 from ..elbo import elbo
@@ -22,23 +23,26 @@ DRAWS = 16
 FIRST_STEP, HALF_LIFE = 0.5, 30.0
 
 
+@on_its_device
 def convert(q: Any, covariance_type: str) -> Any:
     """The member of the other family nearest to q.
 
     Diagonal of a full one: ``1/sqrt`` of the precision's diagonal, the optimum of KL(diagonal || q) (Bishop, PRML,
     10.1.2).
     """
+    xp = namespace_of(q.loc)
     if as_choice("convert: covariance_type", covariance_type, ("full", "diag")) == "full":
         if isinstance(q, MultivariateNormal):
             return q
-        return MultivariateNormal.trusted(q.loc, q.scale_diag[..., None] * np.eye(q.event_shape[0], dtype=q.dtype))
+        return MultivariateNormal.trusted(q.loc, q.scale_diag[..., None] * xp.eye(q.event_shape[0], dtype=q.dtype))
     if isinstance(q, MultivariateNormalDiag):
         return q
-    identity = np.eye(q.event_shape[0], dtype=q.dtype)
+    identity = xp.eye(q.event_shape[0], dtype=q.dtype)
     columns = ops.tril_solve(q.scale_tril[..., None, :, :], np.broadcast_to(identity, q.scale_tril.shape))
     return MultivariateNormalDiag.trusted(q.loc, 1 / np.sqrt((columns**2).sum(-1)))
 
 
+@on_its_device
 def refine(q: Any, log_joint: Any, *, steps: int, key: Any, num_samples: int = DRAWS, index: Any = None) -> Any:
     """Ascend each row's own ELBO from ``q``, theta fixed.
 

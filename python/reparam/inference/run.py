@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
+from .._arrays import is_cupy, move, namespace_of, to_numpy
 from ..elbo import ELBOEstimate, elbo
 from ..targets import Target
 from .ascent import Ascent
@@ -52,7 +53,11 @@ class Window:
 
 
 class Run:
-    """A batch of problems on their way; those of a target leave the batch when they have stopped."""
+    """A batch of problems on their way; those of a target leave the batch when they have stopped.
+
+    Who runs, how many steps each has taken and who has converged is NumPy's, whatever the arrays of the problems are:
+    so the host waits for a GPU at each look at the ELBO, and not at each step.
+    """
 
     def __init__(
         self, log_joint: Any, ascent: Ascent, start: Any, streams: Array, tol: float, settled: float = np.inf
@@ -61,11 +66,16 @@ class Run:
         self.all_streams, count = streams, streams.size
         self.fields = [x.reshape(count, *x.shape[streams.ndim :]).copy() for x in (start.loc, start._scale)]
         self.n_steps, self.converged = np.zeros(count, np.int64), np.zeros(count, bool)
-        self.history: list[Array] = []
+        self._told: list[tuple[Array, Array, Array]] = []  # of each step: which problems, their ELBO, its error
         self.target, self.streams, self.state = log_joint, streams, ascent.start(start)
-        self.rows, self.running = np.arange(count), np.asarray(np.ones(streams.shape, bool))
+        self.rows = np.arange(count)
+        self._set_running(np.ones(streams.shape, bool))
         self.window, self.next_look = Window(), FIRST_LOOK
-        self.settled = np.full(streams.shape, settled)  # the step at which the ELBO no longer grew
+        self.settled = move(np.full(streams.shape, settled), start.loc)  # the step at which the ELBO no longer grew
+
+    def _set_running(self, running: Any) -> None:
+        self.running = np.asarray(running)
+        self.is_running = move(self.running, self.start.loc)  # where the arrays are
 
     def go(self, steps: int, key: int, num_samples: int, estimator: str) -> Any:
         """Take at most so many steps; gives q."""
@@ -85,21 +95,29 @@ class Run:
         self._remember(value, error)
         self.window.add(value, q.loc, q._scale, estimate.grad.loc)
         pace = np.minimum(1, self.settled / (t + 1)).astype(q.dtype)
-        good = self.running & np.isfinite(value)
+        good = self.is_running & np.isfinite(value)
         with np.errstate(over="ignore", invalid="ignore"):
             new = self.ascent.step(self.state, estimate.grad, t, pace)
             for array in new:
                 good &= np.isfinite(array.sum(tuple(range(good.ndim, array.ndim))))
-        self.state = new if good.all() else tuple(map(where, [good] * len(new), new, self.state))
+        self.state = new if not is_cupy(good) and good.all() else tuple(map(where, [good] * len(new), new, self.state))
         if last or t + 1 == self.next_look:
             self._look(t + 1, last)
             self.next_look = math.ceil(self.next_look * GROWTH)
 
     def _remember(self, value: Array, error: Array) -> None:
-        made = np.full((2, len(self.n_steps)), np.nan, self.start.dtype)
-        at = self.running.reshape(-1)
-        made[:, self.rows[at]] = value.reshape(-1)[at], error.reshape(-1)[at]
-        self.history.append(made)
+        rows = np.where(self.running.reshape(-1), self.rows, -1)  # -1: it has stopped
+        self._told.append((rows, value.reshape(-1), error.reshape(-1)))
+
+    def history(self) -> list[Array]:
+        """The ELBO and its standard error at each step, shape (2, problems); NaN of a problem that has stopped."""
+        made = []
+        for rows, *values in self._told:
+            at = rows >= 0
+            told = np.full((2, len(self.n_steps)), np.nan, self.start.dtype)
+            told[:, rows[at]] = [to_numpy(x)[at] for x in values]
+            made.append(told)
+        return made
 
     def _look(self, steps: int, last: bool) -> None:
         """Stop problems whose ELBO is known to tol and does not grow by more, and those that were never finite."""
@@ -108,24 +126,29 @@ class Run:
         limit = self.tol + ROUNDING * np.finfo(self.start.dtype).eps * (1 + np.abs(window.mean))
         q = self.ascent.q(self.state)
         done = (growth <= limit) & (error <= limit) & (_ahead(q, window.fields[2]) <= limit)
-        stops = self.running & (done | ~window.finite | last)
-        rows, at = self.rows[stops.reshape(-1)], stops.reshape(-1)
+        done, finite = to_numpy(done), to_numpy(window.finite)
+        stops = np.asarray(self.running & (done | ~finite | last))
+        at = np.flatnonzero(stops.reshape(-1))
+        rows, count = self.rows[at], stops.size
+        of_all, of_these = move(rows, q.loc), move(at, q.loc)
         self.settled = np.where(growth <= np.maximum(limit, error), np.minimum(self.settled, steps), self.settled)
         for field, mean, newest in zip(self.fields, window.fields[:2], (q.loc, q._scale), strict=True):
-            field[rows] = where(np.isfinite(self.settled), mean, newest).reshape(at.size, *field.shape[1:])[at]
-        self.n_steps[rows], self.converged[rows] = steps, done[stops]
-        self.running = np.asarray(self.running & ~stops)
+            ended = where(np.isfinite(self.settled), mean, newest).reshape(count, *field.shape[1:])
+            field[of_all] = ended[of_these]
+        self.n_steps[rows], self.converged[rows] = steps, done.reshape(-1)[at]
+        self._set_running(self.running & ~stops)
         self.window = Window(window.mean)
         if isinstance(self.log_joint, Target) and 0 < self.running.sum() <= self.running.size / 2:
             self._compact()
 
     def _compact(self) -> None:
         """Go on with the running problems alone; by halves, so that all the copies together cost two of the whole."""
-        at, rank = self.running.reshape(-1), self.running.ndim
-        self.state = tuple(x.reshape(at.size, *x.shape[rank:])[at] for x in self.state)
-        self.rows, self.window = self.rows[at], Window(self.window.before.reshape(-1)[at])
-        self.settled = self.settled.reshape(-1)[at]
-        self.streams, self.running = self.streams.reshape(-1)[at], np.ones(len(self.rows), bool)
+        numbers, rank, size = np.flatnonzero(self.running), self.running.ndim, self.running.size
+        at = move(numbers, self.start.loc)
+        self.state = tuple(x.reshape(size, *x.shape[rank:])[at] for x in self.state)
+        self.rows, self.window = self.rows[numbers], Window(self.window.before.reshape(-1)[at])
+        self.settled, self.streams = self.settled.reshape(-1)[at], self.streams.reshape(-1)[at]
+        self._set_running(np.ones(len(self.rows), bool))
         self.target = self.log_joint.take(self.rows, self.all_streams.shape)
 
     def q(self) -> Any:
@@ -156,7 +179,7 @@ def _bound(estimate: ELBOEstimate, estimator: str) -> tuple[Array, Array]:
     """
     if estimator == "pathwise":
         return mean_bound(estimate.log_weights.astype(np.float64), 1)
-    return np.asarray(estimate.value, np.float64), np.asarray(estimate.standard_error, np.float64)
+    return estimate.value.astype(np.float64), estimate.standard_error.astype(np.float64)
 
 
 def mean_bound(log_weights: Array, group: int) -> tuple[Array, Array]:
@@ -165,7 +188,7 @@ def mean_bound(log_weights: Array, group: int) -> tuple[Array, Array]:
     Over rows of one problem each: NumPy adds a column of a batch in another order than the draws of one problem alone.
     """
     draws, shape = len(log_weights), log_weights.shape[1:]
-    rows = np.ascontiguousarray(log_weights.reshape(draws, math.prod(shape)).T)
+    rows = namespace_of(log_weights).ascontiguousarray(log_weights.reshape(draws, math.prod(shape)).T)
     rows = rows.reshape(len(rows), draws // group, group)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         most = rows.max(axis=-1)

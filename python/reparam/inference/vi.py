@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
+from .._arrays import device_of, is_cupy, move, namespace_of, to_numpy
 from .._check import as_choice, as_dtype, as_float, as_int, as_shape, broadcast_batches, same_dtype
 from ..distributions import MultivariateNormal, MultivariateNormalDiag
 from ..distributions.families import dense_scale
@@ -44,9 +45,9 @@ class VIResult(NamedTuple):
         ``num_samples`` draws (``iwae``, ``dreg``) as a mean over at least 20 groups of them.
     khat : array, shape B
         :func:`reparam.inference.psis_khat` of these draws.
-    converged : array of bool, shape B
+    converged : ndarray of bool, shape B
         Whether the problem stopped by its own rule; False where it ran out of steps or is not finite.
-    n_steps : array of int, shape B
+    n_steps : ndarray of int, shape B
         Steps taken; of iwae and dreg those that maximize the bound.
     history : dict
         ``elbo`` (or the bound) and ``standard_error`` of each of these steps, shape (steps, *B); NaN after a problem
@@ -92,7 +93,8 @@ def fit_vi(  # noqa: PLR0913
     ----------
     log_joint : callable or target of reparam.targets
         As :func:`reparam.elbo` takes it: ``value (S, *B, d) -> (log_prob (S, *B), gradient (S, *B, d))``, for all
-        problems at each step. Problems of a target leave the batch when they have stopped.
+        problems at each step. Problems of a target leave the batch when they have stopped. Of a target of CuPy arrays,
+        or with such an ``init``, all runs on their GPU.
     dim : int
         Size d of z, at least 1.
     batch_shape : int or tuple of int
@@ -163,39 +165,44 @@ def fit_vi(  # noqa: PLR0913
     steps, tol = as_int("fit_vi: max_steps", max_steps, 1), as_float("fit_vi: tol", tol, 0)
     shape, d = as_shape("fit_vi: batch_shape", batch_shape), as_int("fit_vi: dim", dim, 1)
     width = as_float("fit_vi: init_scale", init_scale, 0, above=True)
-    start = _start(init, d, shape, width, as_dtype("fit_vi: dtype", dtype), full)
-    _check_density(log_joint, start)
-    used, streams = rp_random.as_key(key, "fit_vi: key"), rp_random.draw_index(index, shape, "fit_vi: index")
-    run = Run(log_joint, make(first_rate, full), start, streams, tol)
-    if not importance:
-        q = run.go(steps, used, draws, estimator)
-        return _result(q, run, _evaluation(q, log_joint, used, streams, 1), 1, used)
-    q = run.go(steps, purpose_key(used, INIT, 0), draws, "stl")
-    run = Run(log_joint, make(rate, full), q, streams, tol, settled=FIRST_LOOK)
-    end = run.go(steps, used, draws, estimator)
-    before, after = (_evaluation(each, log_joint, used, streams, draws) for each in (q, end))
-    first, last = (mean_bound(x, draws)[0] for x in (before, after))
-    worse = ~(last >= first)
-    run.converged &= (last >= first - tol).reshape(-1)
-    chosen = type(q).trusted(where(worse, q.loc, end.loc), where(worse, q._scale, end._scale))
-    return _result(chosen, run, np.where(worse, before, after), draws, used)
+    real, like = as_dtype("fit_vi: dtype", dtype), log_joint._array if isinstance(log_joint, Target) else None
+    used = rp_random.as_key(key, "fit_vi: key")
+    with device_of(getattr(init, "loc", None), like):
+        start = _start(init, d, shape, width, real, full, like)
+        _check_density(log_joint, start)
+        streams = move(rp_random.draw_index(index, shape, "fit_vi: index", start.loc), start.loc)
+        run = Run(log_joint, make(first_rate, full), start, streams, tol)
+        if not importance:
+            q = run.go(steps, used, draws, estimator)
+            return _result(q, run, _evaluation(q, log_joint, used, streams, 1), 1, used)
+        q = run.go(steps, purpose_key(used, INIT, 0), draws, "stl")
+        run = Run(log_joint, make(rate, full), q, streams, tol, settled=FIRST_LOOK)
+        end = run.go(steps, used, draws, estimator)
+        before, after = (_evaluation(each, log_joint, used, streams, draws) for each in (q, end))
+        first, last = (mean_bound(x, draws)[0] for x in (before, after))
+        worse = ~(last >= first)
+        run.converged &= to_numpy(last >= first - tol).reshape(-1)
+        chosen = type(q).trusted(where(worse, q.loc, end.loc), where(worse, q._scale, end._scale))
+        return _result(chosen, run, np.where(worse, before, after), draws, used)
 
 
 def _result(q: Any, run: Run, log_weights: Array, group: int, key: int) -> VIResult:
     shape, dtype = q.batch_shape, q.dtype
     value, error = mean_bound(log_weights, group)
     with np.errstate(over="ignore"):
-        bound, its_error, khat = (np.asarray(x, dtype)[()] for x in (value, error, psis_khat(log_weights)))
-    history = np.array(run.history, dtype).reshape(len(run.history), 2, *shape)
+        found = (value, error, psis_khat(log_weights))
+        bound, its_error, khat = (x.astype(dtype) if is_cupy(x) else np.asarray(x, dtype)[()] for x in found)
+    told = run.history()
+    history = np.array(told, dtype).reshape(len(told), 2, *shape)
     by_step = {"elbo": history[:, 0], "standard_error": history[:, 1]}
-    converged = run.converged.reshape(shape) & np.isfinite(value)
+    converged = np.asarray(run.converged.reshape(shape) & np.isfinite(to_numpy(value)))
     return VIResult(q, bound, its_error, khat, converged[()], run.n_steps.reshape(shape)[()], by_step, key)
 
 
-def _start(init: Any, d: int, shape: tuple[int, ...], width: float, dtype: np.dtype[Any], full: bool) -> Any:
-    """The first q, of the wanted family, batch shape and dtype, with arrays of its own."""
+def _start(init: Any, d: int, shape: tuple[int, ...], width: float, dtype: np.dtype[Any], full: bool, like: Any) -> Any:
+    """The first q, of the wanted family, batch shape and dtype, with arrays of its own, where ``like`` is."""
     if init is None:
-        loc = np.zeros((*shape, d), dtype)
+        loc = namespace_of(like).zeros((*shape, d), dtype)
         q: Any = MultivariateNormalDiag.trusted(loc, np.full_like(loc, width))
     elif isinstance(init, (MultivariateNormal, MultivariateNormalDiag)):
         if init.event_shape != (d,):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import device_of, move, namespace_of, to_numpy
 from .._check import as_int, as_key
 from ..distributions import MultivariateNormalDiag
 from ..elbo import elbo, log_mean_exp
@@ -91,8 +92,9 @@ class Evidence:
             For bad arguments, or if the model is not fitted.
         """
         draws = as_int("VAE: num_samples", num_samples, 1)
-        estimates = self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws)
-        return np.concatenate([log_mean_exp(e.log_weights) for e in estimates])
+        data, number = self._prepared(x), as_key(key, "VAE: key")
+        with device_of(data.x):
+            return np.concatenate([log_mean_exp(e.log_weights) for e in self._estimates(data, number, draws)])
 
     def gaps(self, x: Any, *, refine: int = 200, num_samples: int = 1000) -> Gaps:
         """Split the evidence of each row into the ELBO, the approximation gap and the amortization gap.
@@ -108,7 +110,7 @@ class Evidence:
         Returns
         -------
         Gaps
-            Arrays of shape (n,), float64. With one or two latents ``log_evidence`` is the integral of
+            Arrays of NumPy, shape (n,), float64. With one or two latents ``log_evidence`` is the integral of
             p(x | z) p(z) by adaptive cubature, over a box that holds the prior and the refined posterior, and ELBOs are
             expectations by Gauss-Hermite: no draw is made but in the refinement. A second mode that is narrower than a
             hundredth of the prior may be overlooked. With more latents, or in rows where ``exact`` is False, the
@@ -128,17 +130,21 @@ class Evidence:
         steps = as_int("VAE: refine", refine)
         draws = as_int("VAE: num_samples", num_samples, 1)
         data = self._prepared(x)
+        with device_of(data.x):
+            return self._gaps(data, steps, draws)
+
+    def _gaps(self, data: Prepared, steps: int, draws: int) -> Gaps:
         encoded = self._refined(data, self.covariance_type, 0)
         best = self._refined(data, self.covariance_type, steps, REFINEMENT_DRAWS)
         full = best if self.covariance_type == "full" else self._refined(data, "full", steps, REFINEMENT_DRAWS)
-        bound, refined = self._elbos(encoded, data, draws), self._elbos(best, data, draws)
+        bound, refined = (to_numpy(self._elbos(q, data, draws)) for q in (encoded, best))
         refined = np.where(refined > bound, refined, bound)  # the encoder's q is of the family too
         evidence, exact = np.empty(len(bound)), np.zeros(len(bound), bool)
         if self.latent_dim <= 2:
             evidence, exact = self._integral(full, data)
         rest = np.flatnonzero(~exact)
         if len(rest):
-            weighted = self._weighted_bound(full, data, draws, rest)  # both are lower bounds
+            weighted = to_numpy(self._weighted_bound(full, data, draws, move(rest, full.loc)))  # both are lower bounds
             evidence[rest] = np.where(refined[rest] > weighted, refined[rest], weighted)
         with np.errstate(invalid="ignore"):  # rows of which no density is finite
             return Gaps(evidence, bound, evidence - refined, refined - bound, exact)
@@ -147,7 +153,7 @@ class Evidence:
         """Of each row, in float64: by quadrature for one or two latents, else as the mean of log weights."""
         if self.latent_dim > 2:
             return np.concatenate([e.value.astype(np.float64) for e in self._weights(q, data, draws)])
-        nodes, weights = normal_nodes(self.latent_dim)
+        nodes, weights = (move(x, q.loc) for x in normal_nodes(self.latent_dim))
         values = []
         for rows, _ in chunks(len(data.x), max(1, DRAWS_AT_ONCE // len(nodes))):
             value = np.einsum("bij,sj->sbi", _factor(q)[rows], nodes) + q.loc[rows]
@@ -170,7 +176,7 @@ class Evidence:
 
     def _integral(self, q: Any, data: Prepared) -> tuple[Array, Array]:
         """Log p(x) and whether the cubature converged, row by row; q says where to look more closely."""
-        loc, deviation = q.loc.astype(np.float64), q.stddev.astype(np.float64)
+        loc, deviation = to_numpy(q.loc).astype(np.float64), to_numpy(q.stddev).astype(np.float64)
         low = np.minimum(-PRIOR_RADIUS, loc - POSTERIOR_RADIUS * deviation)
         high = np.maximum(PRIOR_RADIUS, loc + POSTERIOR_RADIUS * deviation)
         near = loc[..., None] + deviation[..., None] * NEAR
@@ -182,8 +188,8 @@ class Evidence:
             part = data.rows(rows)
 
             def log_density(k: Array, value: Array, part: Prepared = part) -> Array:
-                result: Array = self._joint(part.rows(k))(value.astype(self.dtype))[0]
-                return result
+                at = (move(k, part.x), move(value.astype(self.dtype), part.x))
+                return to_numpy(self._joint(part.rows(at[0]))(at[1])[0])
 
             parts.append(log_integral(log_density, edges[rows], max(1e-9, 8 * rounding)))
         value, converged = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -193,7 +199,7 @@ class Evidence:
 def _factor(q: Any) -> Array:
     """The lower factor in float64, dense."""
     if isinstance(q, MultivariateNormalDiag):
-        result: Array = q.scale_diag[..., None] * np.eye(q.event_shape[0])
+        result: Array = q.scale_diag[..., None] * namespace_of(q.loc).eye(q.event_shape[0])
     else:
         result = q.scale_tril.astype(np.float64)
     return result

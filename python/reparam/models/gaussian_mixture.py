@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import move, on_its_device, to_numpy
 from .._check import FLOATS, as_bool, as_choice, as_float, as_int, as_key
 from ..inference.data import as_real
 from .mixture_em import EM, Components
@@ -143,13 +144,15 @@ class GaussianMixture(MixtureUse, Stored):
             return np.random.default_rng(state.randint(0, 2**32, 2, dtype=np.uint64))
         return np.random.default_rng(None if state is None else as_key(state, "GaussianMixture: random_state"))
 
+    @on_its_device
     def fit(self, x: Any, y: Any = None) -> GaussianMixture:
         """Fit the mixture to rows by EM.
 
         Parameters
         ----------
         x : array, shape (n, data_dim)
-            At least ``n_components`` rows of real numbers; float32 gives attributes in float32, else float64.
+            At least ``n_components`` rows of real numbers; float32 gives attributes in float32, else float64. Rows of
+            CuPy give attributes of CuPy; each iteration waits for their GPU once, for sums of a few numbers.
         y : any
             Ignored, as in scikit-learn.
 
@@ -182,13 +185,13 @@ class GaussianMixture(MixtureUse, Stored):
             first = begin(em, rows, rng) if last is None else em.enter(last)
             before = -math.inf if last is None else self.lower_bound_
             found.append(ascend(em, first, before, tol=self.tol, max_iter=self.max_iter, verbose=self.verbose))
-        self._publish(em, rows.dtype, max(found, key=lambda ascent: ascent.bound))
+        self._publish(em, rows, max(found, key=lambda ascent: ascent.bound))
         if not self.converged_ and self.max_iter:
             warnings.warn(
                 f"GaussianMixture did not converge in max_iter = {self.max_iter} iterations: the bound still changes "
                 "by more than tol",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,  # the line that calls fit
             )
         return self
 
@@ -226,8 +229,9 @@ class GaussianMixture(MixtureUse, Stored):
     def _shape(self, d: int) -> tuple[int, ...]:
         return stored_shape(self.covariance_type, self.n_components, d)
 
-    def _publish(self, em: EM, dtype: Any, best: Ascent) -> None:
-        """Set the fitted attributes."""
+    def _publish(self, em: EM, rows: Array, best: Ascent) -> None:
+        """Set the fitted attributes, in the dtype of the rows and where they are."""
+        dtype = rows.dtype
         own: Any = {"full": ..., "tied": 0, "diag": ..., "spherical": (slice(None), 0)}[self.covariance_type]
         with np.errstate(over="ignore", invalid="ignore"):
             weights, means, factors, covariances = em.leave(best.components)
@@ -244,6 +248,7 @@ class GaussianMixture(MixtureUse, Stored):
                     f"GaussianMixture: x must be of a scale whose squares and their inverses {np.dtype(dtype)} holds; "
                     f"{name} is not finite"
                 )
+        made = {name: move(array, rows) for name, array in made.items()}
         vars(self).update(made, lower_bounds_=np.array(best.bounds), lower_bound_=best.bound)
         self.converged_, self.n_iter_, self.n_features_in_ = best.converged, len(best.bounds), means.shape[1]
 
@@ -262,9 +267,7 @@ class GaussianMixture(MixtureUse, Stored):
         config = {n: value.item() if isinstance(value, np.generic) else value for n, value in config.items()}
         if not isinstance(self.random_state, int | np.integer):  # what is moved on by its use cannot be stored
             config["random_state"] = None
-        arrays = {
-            name: np.asarray(getattr(self, name)) for name in (*FITTED, *GIVEN) if getattr(self, name) is not None
-        }
+        arrays = {name: to_numpy(getattr(self, name)) for name in (*FITTED, *GIVEN) if getattr(self, name) is not None}
         return config | {name: getattr(self, name) for name in NUMBERS}, arrays
 
     @classmethod

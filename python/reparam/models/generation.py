@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
+from .._arrays import device_of, move, on_its_device, row_dot, to_numpy
 from .._check import as_bool, as_float_array, as_int, as_key
 from ..inference.data import as_latent
 from .likelihoods import Gaussian, Likelihood, Prepared
@@ -23,6 +24,8 @@ class Generation:
 
     # What the other halves provide.
     _check_fitted: Any
+    _follow: Any
+    _params: Array
     _prepared: Any
     _decoder: Any
     _decoder_grads: Array
@@ -30,29 +33,32 @@ class Generation:
     _theta: Array
     _theta_grads: Array
     latent_dim: int
+    transform: Any
     likelihood: str
     dtype: str
 
     def _joint(self, data: Prepared, *, kl_weight: float = 1.0, learn: bool = False) -> Any:
         """``log p(x | z)/kl_weight + log p(z)`` for :func:`reparam.elbo`; ``learn`` collects theta's gradient too."""
-        weight = np.asarray(1 / kl_weight, self.dtype)
+        real = np.dtype(self.dtype).type
+        weight = real(1 / kl_weight)
+        scaled = kl_weight != 1
 
+        @on_its_device
         def log_joint(value: Array) -> tuple[Array, Any]:
             output, backprop = self._decoder(value, self._decoder_grads if learn else None)
             log_likelihood, pullback = self._likelihood.log_prob(output, data, self._theta)
-            squares = np.einsum("...i,...i->...", value, value)
-            log_2pi = np.asarray(value.shape[-1] * np.log(2 * np.pi), value.dtype)
-            prior = np.asarray(-0.5, value.dtype) * (squares + log_2pi)
+            prior = real(-0.5) * (row_dot(value, value) + real(value.shape[-1] * np.log(2 * np.pi)))
 
+            @on_its_device
             def pull(weights: Array) -> Array:
-                ct_output, ct_theta = pullback(weights * weight)
-                if learn:
+                ct_output, ct_theta = pullback(weights * weight if scaled else weights)
+                if learn and self._likelihood.theta_size:
                     self._theta_grads[...] = ct_theta
                 ct_value, _ = backprop(ct_output, parameter_gradient=learn)
                 result: Array = ct_value - weights[..., None] * value
                 return result
 
-            return log_likelihood * weight + prior, pull
+            return (log_likelihood * weight if scaled else log_likelihood) + prior, pull
 
         return log_joint
 
@@ -95,7 +101,9 @@ class Generation:
 
     def _output(self, z: Any) -> Array:
         self._check_fitted()
-        result: Array = self._decoder(as_latent("VAE: z", z, self.dtype, self.latent_dim))[0]
+        latent = as_latent("VAE: z", z, self.dtype, self.latent_dim)
+        self._follow(latent)
+        result: Array = self._decoder(latent)[0]
         return result
 
     def decode(self, z: Any) -> Array:
@@ -115,7 +123,9 @@ class Generation:
         TypeError, ValueError
             For a bad z, or if the model is not fitted.
         """
-        return self._likelihood.mean(self._output(z))
+        output = self._output(z)
+        with device_of(output):
+            return self._likelihood.mean(output)
 
     def generate(self, z: Any, *, key: Any) -> Array:
         """A draw of x given z.
@@ -124,7 +134,7 @@ class Generation:
         ----------
         z : array, shape (..., latent_dim)
         key : key
-            The whole array is one stream of NumPy's Philox generator.
+            The whole array is one stream of NumPy's Philox generator; for a z of CuPy it is drawn by the host, too.
 
         Returns
         -------
@@ -136,7 +146,10 @@ class Generation:
             For bad arguments, or if the model is not fitted.
         """
         rng = np.random.Generator(np.random.Philox(key=as_key(key, "VAE: key")))
-        return self._likelihood.draw(self._output(z), self._theta, rng)
+        output = self._output(z)
+        with device_of(output):
+            drawn: Array = move(self._likelihood.draw(to_numpy(output), self._theta, rng), output)
+        return drawn
 
     def sample(self, n: int, *, key: Any, return_latent: bool = False) -> Any:
         """Draw rows from the model: z from N(0, I), then x given z.
@@ -161,9 +174,28 @@ class Generation:
             For bad arguments, or if the model is not fitted.
         """
         number, with_latent = as_key(key, "VAE: key"), as_bool("VAE: return_latent", return_latent)
-        z = rp_random.normal((as_int("VAE: n", n), self.latent_dim), key=number, dtype=self.dtype)
+        self._check_fitted()
+        z = rp_random.normal((as_int("VAE: n", n), self.latent_dim), key=number, like=self._params)
         x = self.generate(z, key=rp_random.fold_in(number, 0))
         return (x, z) if with_latent else x
+
+    def reconstruct(self, x: Any) -> Array:
+        """Mean of x given the posterior mean of z: ``decode(transform(x))``.
+
+        Parameters
+        ----------
+        x : array, shape (n, data_dim)
+
+        Returns
+        -------
+        ndarray, shape (n, data_dim)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad data, or if the model is not fitted.
+        """
+        return self.decode(self.transform(x))
 
     @property
     def noise_scale_(self) -> float:

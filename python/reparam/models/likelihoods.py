@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import is_cupy, move, namespace_of, row_dot, to_numpy
 from .._check import as_choice, as_float, as_int
 from ..ops.normal_tril import HALF_LOG_2PI
 
@@ -58,15 +59,15 @@ class Binomial:
 
     def prepare(self, x: Array, mask: Array | None) -> Prepared:
         """Counts and totals, 0 of 0 where an entry is unobserved."""
-        coefficient = self.log_coefficient[x.astype(np.intp)]
-        full = np.full(x.shape[-1:], self.total_count, x.dtype)
+        coefficient = move(self.log_coefficient, x)[x.astype(np.intp)]
+        full = namespace_of(x).full(x.shape[-1:], self.total_count, x.dtype)
         if mask is None:
             return Prepared(x, None, full, coefficient.sum(-1).astype(x.dtype))
         return Prepared(x * mask, mask, full * mask, (coefficient * mask).sum(-1).astype(x.dtype))
 
     def scale_input(self, x: Array) -> Array:
         """What the encoder sees: fractions."""
-        return x if self.total_count == 1 else x * np.asarray(1 / self.total_count, x.dtype)
+        return x if self.total_count == 1 else x * x.dtype.type(1 / self.total_count)
 
     def log_prob(self, output: Array, data: Prepared, theta: Array) -> tuple[Array, Pullback]:
         """Log p(x | output) of shape (S, B), and its pullback."""
@@ -81,11 +82,11 @@ class Binomial:
     def mean(self, output: Array) -> Array:
         """Mean of x given the output."""
         with np.errstate(over="ignore"):
-            result: Array = np.asarray(self.total_count, output.dtype) / (1 + np.exp(-output))
+            result: Array = output.dtype.type(self.total_count) / (1 + np.exp(-output))
         return result
 
     def draw(self, output: Array, theta: Array, rng: np.random.Generator) -> Array:
-        """Draw x given the output."""
+        """Draw x given the output, in NumPy's memory."""
         odds = np.clip(self.mean(output).astype(np.float64) / self.total_count, 0, 1)
         return rng.binomial(self.total_count, odds).astype(output.dtype)
 
@@ -102,8 +103,9 @@ class Gaussian:
 
     def prepare(self, x: Array, mask: Array | None) -> Prepared:
         """Data with zeros where an entry is unobserved."""
-        observed = np.full(len(x), x.shape[-1], x.dtype) if mask is None else mask.sum(-1).astype(x.dtype)
-        constant = observed * np.asarray(-HALF_LOG_2PI, x.dtype)
+        xp = namespace_of(x)
+        observed = xp.full(len(x), x.shape[-1], x.dtype) if mask is None else mask.sum(-1).astype(x.dtype)
+        constant = observed * x.dtype.type(-HALF_LOG_2PI)
         return Prepared(x if mask is None else x * mask, mask, observed[:, None], constant)
 
     def scale_input(self, x: Array) -> Array:
@@ -112,23 +114,31 @@ class Gaussian:
 
     def sigma(self, theta: Array) -> float:
         """The noise scale."""
-        return self.fixed if self.fixed is not None else float(np.exp(theta[0]))
+        return self.fixed if self.fixed is not None else float(np.exp(to_numpy(theta)[0]))
+
+    def _noise(self, theta: Array, output: Array) -> tuple[Any, Any]:
+        """Log sigma and 1/sigma^2 in the output's dtype; learned ones stay on their GPU."""
+        if self.fixed is None and is_cupy(theta):
+            log_sigma = theta[:1].astype(np.float64)
+            return theta[:1], np.exp(np.minimum(-2 * log_sigma, 700)).astype(output.dtype)
+        number = math.log(self.fixed) if self.fixed is not None else float(theta[0])
+        precision = np.asarray(math.exp(min(-2 * number, 700)), output.dtype)[()]  # inf in float32, never an error
+        return output.dtype.type(number), precision
 
     def log_prob(self, output: Array, data: Prepared, theta: Array) -> tuple[Array, Pullback]:
         """Log p(x | output) of shape (S, B), and its pullback."""
-        log_sigma = math.log(self.fixed) if self.fixed is not None else float(theta[0])
-        precision = np.asarray(math.exp(min(-2 * log_sigma, 700)), output.dtype)  # inf in float32, never an error
+        log_sigma, precision = self._noise(theta, output)
         observed = data.total[:, 0]
         residual = data.x - output
         if data.mask is not None:
             residual *= data.mask
-        squares = np.einsum("...i,...i->...", residual, residual) * precision
-        log_prob = np.asarray(-0.5, output.dtype) * squares - observed * np.asarray(log_sigma, output.dtype)
+        squares = row_dot(residual, residual) * precision
+        log_prob = output.dtype.type(-0.5) * squares - observed * log_sigma
 
         def pullback(weights: Array) -> tuple[Array, Array]:
             ct_output = residual * (weights * precision)[..., None]
             ct_log_sigma = np.sum(weights * (squares - observed), dtype=np.float64)
-            return ct_output, np.array([ct_log_sigma])[: self.theta_size]
+            return ct_output, ct_log_sigma.reshape(1)[: self.theta_size]
 
         return log_prob + data.constant, pullback
 
@@ -137,9 +147,10 @@ class Gaussian:
         return output
 
     def draw(self, output: Array, theta: Array, rng: np.random.Generator) -> Array:
-        """Draw x given the output."""
-        noise = rng.standard_normal(output.shape, dtype=output.dtype)
-        return output + np.asarray(self.sigma(theta), output.dtype) * noise
+        """Draw x given the output, in NumPy's memory."""
+        noise: Array = rng.standard_normal(output.shape, dtype=output.dtype)
+        result: Array = output + output.dtype.type(self.sigma(theta)) * noise
+        return result
 
 
 Likelihood = Binomial | Gaussian

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .. import random as rp_random
-from .._check import as_float, as_float_array, as_int, as_key
+from .._arrays import move, namespace_of, on_its_device, row_dot
+from .._check import as_float, as_float_array, one_device
 from ..distributions import MultivariateNormal
-from ..inference.data import as_finite, as_latent, as_mask, as_real, as_rows, own_dtype
+from ..inference.data import as_finite, as_mask, as_real, as_rows, own_dtype
+from .linear_generation import LinearGeneration, Theta
 from .stored import Stored
 
 __all__ = ["LinearGaussianModel", "Theta"]
@@ -23,15 +24,7 @@ Array = NDArray[Any]
 LOG_2PI = math.log(2 * math.pi)
 
 
-class Theta(NamedTuple):
-    """The parameters."""
-
-    weight: Array
-    bias: Array
-    noise_scale: float
-
-
-class LinearGaussianModel(Stored):
+class LinearGaussianModel(LinearGeneration, Stored):
     """``z ~ N(0, I)``, ``x | z ~ N(weight z + bias, noise_scale^2 I)``, with known parameters.
 
     All of inference is exact here: the posterior is N(loc, precision^-1) with ``precision = I + weight^T weight /
@@ -65,7 +58,7 @@ class LinearGaussianModel(Stored):
                 f"{name}: bias must have shape (data_dim,) with data_dim = {array.shape[0]} (from weight), "
                 f"got {given.shape}"
             )
-        self.bias = as_finite(f"{name}: bias", given, dtype)
+        self.bias = move(as_finite(f"{name}: bias", given, dtype), self.weight)
         self.noise_scale = as_float(f"{name}: noise_scale", noise_scale, 0, above=True)
 
     def _theta(self) -> Theta:
@@ -77,32 +70,32 @@ class LinearGaussianModel(Stored):
 
     def _rows(self, x: Any, observed: Any) -> tuple[Array, Array | None]:
         """``x - bias`` in float64, 0 where it is unobserved, and the mask."""
-        name, theta = type(self).__name__, self._theta()
+        name, array = type(self).__name__, as_real(f"{type(self).__name__}: x", x)
+        theta = self._theta_at(array)
         data_dim, dtype = len(theta.bias), theta.weight.dtype
         if observed is None:
-            return as_rows(f"{name}: x", x, dtype, data_dim) - theta.bias.astype(np.float64), None
-        array = as_real(f"{name}: x", x)
-        mask = as_mask(f"{name}: observed", observed, array.shape, np.float64)
+            return as_rows(f"{name}: x", array, dtype, data_dim) - theta.bias.astype(np.float64), None
+        mask = move(as_mask(f"{name}: observed", observed, array.shape, np.float64), array)
         seen = np.where(mask == 1, array, 0)  # an unobserved entry may hold anything, NaN too
         return (as_rows(f"{name}: x", seen, dtype, data_dim) - theta.bias.astype(np.float64)) * mask, mask
 
     def _posterior(self, x: Any, observed: Any) -> tuple[Array, Array, Array, Array | None]:
         """Loc (n, k), scale_tril (n, k, k) or (k, k) of all rows, centred rows and mask, in float64."""
-        weight, _, sigma = self._theta()
         centred, mask = self._rows(x, observed)
+        (weight, _, sigma), xp = self._theta_at(centred), namespace_of(centred)
         scaled = weight.astype(np.float64) / sigma
-        eye = np.eye(scaled.shape[1])
+        eye, zero = xp.eye(scaled.shape[1]), xp.zeros(scaled.shape[1])
         if mask is None:
             precision = eye + scaled.T @ scaled
         else:
             products = (scaled[:, :, None] * scaled[:, None, :]).reshape(len(scaled), -1)
             precision = eye + (mask @ products).reshape(-1, *eye.shape)
-        scale_tril = MultivariateNormal(np.zeros(len(eye)), precision_matrix=precision).scale_tril
+        scale_tril = MultivariateNormal(zero, precision_matrix=precision).scale_tril
         half = (centred / sigma) @ scaled
         half = half @ scale_tril if mask is None else (half[:, None] @ scale_tril)[:, 0]
-        zero = np.zeros(len(eye))
         return ops.normal_tril_transform(half, zero, scale_tril), scale_tril, centred, mask
 
+    @on_its_device
     def posterior(self, x: Any, *, observed: Any = None) -> MultivariateNormal:
         """The exact posterior of z for each row.
 
@@ -128,6 +121,7 @@ class LinearGaussianModel(Stored):
         made: MultivariateNormal = MultivariateNormal.trusted(loc.astype(dtype), of_rows)
         return made
 
+    @on_its_device
     def log_evidence(self, x: Any, *, observed: Any = None) -> Array:
         """Exact log p(x) of each row, or of its observed entries.
 
@@ -146,8 +140,8 @@ class LinearGaussianModel(Stored):
         TypeError, ValueError
             For bad arguments, or if the model is not fitted.
         """
-        weight, bias, sigma = self._theta()
         loc, scale_tril, centred, mask = self._posterior(x, observed)
+        weight, bias, sigma = self._theta_at(centred)
         residual = centred - loc @ weight.T.astype(np.float64)
         if mask is not None:
             residual *= mask
@@ -156,8 +150,10 @@ class LinearGaussianModel(Stored):
         count = len(bias) if mask is None else mask.sum(1)
         log_det = 2 * np.log(np.diagonal(scale_tril, axis1=-2, axis2=-1)).sum(-1)
         made = -0.5 * (squares + count * (LOG_2PI + 2 * math.log(sigma)) - log_det)
-        return np.asarray(made, weight.dtype)
+        result: Array = made.astype(weight.dtype)
+        return result
 
+    @on_its_device
     def map_estimate(self, x: Any, *, observed: Any = None) -> Array:
         """The most probable z of each row, which is the posterior mean.
 
@@ -178,6 +174,7 @@ class LinearGaussianModel(Stored):
         """
         return self._posterior(x, observed)[0].astype(self._theta().weight.dtype)
 
+    @on_its_device
     def log_joint(self, x: Any, observed: Any = None) -> Callable[[Array], tuple[Array, Array]]:
         """``log p(x, z)`` of these rows, as :func:`reparam.elbo` takes it.
 
@@ -198,17 +195,19 @@ class LinearGaussianModel(Stored):
         TypeError, ValueError
             For bad data, or if the model is not fitted.
         """
-        weight, bias, sigma = self._theta()
         rows, mask = self._rows(x, observed)
+        weight, bias, sigma = self._theta_at(rows)
         dtype, shape = weight.dtype, (len(rows), weight.shape[1])
         centred, scaled = (rows / sigma).astype(dtype), (weight / sigma).astype(dtype)
-        seen = np.ones((), dtype) if mask is None else mask.astype(dtype)
-        count = np.asarray(len(bias) if mask is None else mask.sum(1))
+        seen = dtype.type(1) if mask is None else mask.astype(dtype)
+        count = np.float64(len(bias)) if mask is None else mask.sum(1)
         constant = (-0.5 * ((count + shape[1]) * LOG_2PI) - count * math.log(sigma)).astype(dtype)
         name = f"{type(self).__name__}: log_joint: value"
 
+        @on_its_device
         def log_joint(value: Array) -> tuple[Array, Array]:
             z = as_float_array(name, value)
+            one_device(f"{type(self).__name__}: log_joint", [("value", z), ("x", centred)])
             if z.shape[-2:] != shape:
                 raise ValueError(
                     f"{name} must have shape (S, {shape[0]}, latent_dim), got {z.shape} (latent_dim is {shape[1]})"
@@ -216,76 +215,10 @@ class LinearGaussianModel(Stored):
             if z.dtype != dtype:
                 raise TypeError(f"{name} must be {dtype} as the model is, got {z.dtype}; say dtype='{dtype}'")
             residual = (centred - z @ scaled.T) * seen
-            squares = np.einsum("...i,...i->...", residual, residual) + np.einsum("...i,...i->...", z, z)
-            return constant - np.asarray(0.5, dtype) * squares, residual @ scaled - z
+            squares = row_dot(residual, residual) + row_dot(z, z)
+            return constant - dtype.type(0.5) * squares, residual @ scaled - z
 
         return log_joint
-
-    def decode(self, z: Any) -> Array:
-        """Mean of x given z.
-
-        Parameters
-        ----------
-        z : array, shape (..., latent_dim)
-
-        Returns
-        -------
-        ndarray, shape (..., data_dim)
-
-        Raises
-        ------
-        TypeError, ValueError
-            For a bad z, or if the model is not fitted.
-        """
-        weight, bias, _ = self._theta()
-        latent = as_latent(f"{type(self).__name__}: z", z, weight.dtype, weight.shape[1])
-        return np.asarray(latent @ weight.T + bias)
-
-    def generate(self, z: Any, *, key: Any) -> Array:
-        """A draw of x given z.
-
-        Parameters
-        ----------
-        z : array, shape (..., latent_dim)
-        key : key
-            See :func:`reparam.random.as_key`.
-
-        Returns
-        -------
-        ndarray, shape (..., data_dim)
-
-        Raises
-        ------
-        TypeError, ValueError
-            For bad arguments, or if the model is not fitted.
-        """
-        mean, number = self.decode(z), as_key(key, f"{type(self).__name__}: key")
-        noise = rp_random.normal(mean.shape, key=number, dtype=mean.dtype)
-        return np.asarray(mean + np.asarray(self._theta().noise_scale, mean.dtype) * noise)
-
-    def sample(self, n: int, *, key: Any) -> Array:
-        """Draw rows from the model: z from N(0, I), then x given z.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        key : key
-            Of z; ``fold_in(key, 0)`` draws x as :meth:`generate` does.
-
-        Returns
-        -------
-        ndarray, shape (n, data_dim)
-
-        Raises
-        ------
-        TypeError, ValueError
-            For bad arguments, or if the model is not fitted.
-        """
-        weight, name = self._theta().weight, type(self).__name__
-        number = as_key(key, f"{name}: key")
-        z = rp_random.normal((as_int(f"{name}: n", n), weight.shape[1]), key=number, dtype=weight.dtype)
-        return self.generate(z, key=rp_random.fold_in(number, 0))
 
     def __repr__(self) -> str:
         data_dim, latent_dim = self.weight.shape

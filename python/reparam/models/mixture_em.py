@@ -6,6 +6,9 @@ M-step needs are sums of those features, weighted by the responsibilities: one p
 that no more than a block of features is in memory. Such expanded squares cancel; they are exact enough for components
 whose size is that of the rows' whole spread. Any component that is narrower than 1e-2 of it in some direction is
 evaluated as ``|U^T (y - mean)|^2``, and its covariance is summed about its own mean, in a second pass.
+
+Rows of CuPy stay on their GPU, with their features and responsibilities; components are few numbers and the host's. So
+an iteration takes the coefficients there, and brings back the sums: the one time that it waits.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import is_cupy, move, namespace_of, to_numpy
 from .mixture_frame import Frame, covariances_of, precision_factors
 
 __all__ = ["EM", "Components", "for_each", "log_normalize"]
@@ -35,7 +39,7 @@ LEAST_PIECE = 100  # rows of such a product
 NARROW = 1e-4
 EMPTY = 10 * float(np.finfo(np.float64).eps)  # rows that an empty component is given, as in scikit-learn
 #: Which rows and their features (p, b) give responsibilities (K, b) and the sum of log p(row).
-Assign = Callable[[slice, Array], tuple[Array, float]]
+Assign = Callable[[slice, Array], tuple[Array, Any]]
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,11 @@ class Components:
 
     def squares(self, columns: Array, k: int) -> Array:
         """Squared Mahalanobis distances of columns (d, b) from component k, without cancellation."""
-        centred = columns - self.means[k][:, None]
-        factor = self.factors[k]
+        centred = columns - move(self.means[k], columns)[:, None]
+        factor = move(self.factors[k], columns)
         scaled = factor[:, None] * centred if factor.ndim == 1 else factor.T @ centred
-        return np.asarray(np.einsum("ib,ib->b", scaled, scaled))
+        made: Array = (scaled * scaled).sum(0) if is_cupy(scaled) else np.einsum("ib,ib->b", scaled, scaled)
+        return made
 
     def log_probs(self, columns: Array) -> Array:
         """Log densities of weighted components, shape (K, b)."""
@@ -122,8 +127,12 @@ class EM:
         least = max(1, min(LEAST_ROWS, MOST_ELEMENTS // self.width))
         self.block = min(MOST_ROWS, max(least, BLOCK_ELEMENTS // self.width), self.n)
         piece = SMALL_PRODUCT // (n_components * self.width)
-        self._buffer = np.empty((self.width, self.block))
         self.piece = piece if piece >= LEAST_PIECE else self.block
+        if is_cupy(x):  # whose products are fastest in one
+            self.block = self.piece = min(max(1, MOST_ELEMENTS // self.width), self.n)
+            self._pairs = [move(k, x) for k in np.triu_indices(self.d)]
+        self.xp = namespace_of(x)
+        self._buffer: Array = self.xp.empty((self.width, self.block))
 
     def enter(self, components: Components) -> Components:
         """Components of x in the frame."""
@@ -151,6 +160,9 @@ class EM:
         if not self.frame.whitens:
             np.square(columns, out=features[first:])
             return features
+        if is_cupy(columns):  # a kernel for all pairs, and not one for each feature
+            features[first:] = columns[self._pairs[0]] * columns[self._pairs[1]]
+            return features
         for i in range(self.d):
             np.multiply(columns[i], columns[i:], out=features[first : first + self.d - i])
             first += self.d - i
@@ -167,15 +179,16 @@ class EM:
         with np.errstate(over="ignore", invalid="ignore"):
             coefficients = components.coefficients()
         coefficients[narrow] = 0
+        coefficients = move(coefficients, self.columns)
 
-        def responsibilities(at: slice, features: Array) -> tuple[Array, float]:
-            log_probs = np.empty((len(coefficients), features.shape[1]))
+        def responsibilities(at: slice, features: Array) -> tuple[Array, Any]:
+            log_probs = self.xp.empty((len(coefficients), features.shape[1]))
             for part in self._pieces(features):
                 np.matmul(coefficients, features[:, part], out=log_probs[:, part])
             for k in narrow:
                 log_probs[k] = log_scales[k] - 0.5 * components.squares(self.columns[:, at], k)
             made, log_prob = log_normalize(log_probs)
-            return made, float(log_prob.sum())
+            return made, log_prob.sum()
 
         return responsibilities
 
@@ -184,17 +197,19 @@ class EM:
 
         ``keep`` has them all in memory, for a second pass that is likely: else it computes them again.
         """
-        log_prob, moments = 0.0, np.zeros(())
-        kept = np.empty((self.n_components, self.n)) if keep else None
+        log_prob: Any = 0.0
+        moments: Any = 0.0
+        kept = self.xp.empty((self.n_components, self.n)) if keep else None
         for at in self._blocks():
             features = self._features(at)
             shares, of_block = assign(at, features)
             log_prob += of_block
             if kept is not None:
                 kept[:, at] = shares
-            by_row = np.ascontiguousarray(shares.T)
+            by_row = self.xp.ascontiguousarray(shares.T)
             for part in self._pieces(features):
                 moments = moments + features[:, part] @ by_row[part]
+        moments, log_prob = to_numpy(moments), float(log_prob)
         counts = moments[0] + EMPTY
         means, second = np.split((moments[1:] / counts).T, [self.d], axis=1)
         covariances = self._central(means, second) + self.ridge
@@ -228,13 +243,13 @@ class EM:
 
     def _scatter(self, assign: Assign, kept: Array | None, means: Array, narrow: Array) -> Array:
         """Sums of squares about their own means, of some of the components."""
-        made = np.zeros((len(narrow), *[self.d] * (2 if self.frame.whitens else 1)))
+        made = self.xp.zeros((len(narrow), *[self.d] * (2 if self.frame.whitens else 1)))
         for at in self._blocks():
             shares = assign(at, self._features(at))[0] if kept is None else kept[:, at]
             for i, k in enumerate(narrow):
-                centred = self.columns[:, at] - means[k][:, None]
+                centred = self.columns[:, at] - move(means[k], self.columns)[:, None]
                 made[i] += (shares[k] * centred) @ centred.T if self.frame.whitens else centred**2 @ shares[k]
-        return made
+        return to_numpy(made)
 
     def _pool(self, covariances: Array, counts: Array) -> Array:
         """One covariance for all, or one variance for all features of x."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import move, to_numpy
 from ..inference.data import as_real
 from .mixture_em import EM, Components, for_each
 from .mixture_start import start
@@ -36,7 +37,7 @@ def check_given(given: Mapping[str, Any], k: int, d: int, covariance_type: str) 
     shapes = {"weights_init": (k,), "means_init": (k, d), "precisions_init": stored_shape(covariance_type, k, d)}
     made = {}
     for name, value in given.items():
-        array = as_real(f"GaussianMixture: {name}", value, "fiu").astype(np.float64)
+        array = to_numpy(as_real(f"GaussianMixture: {name}", value, "fiu")).astype(np.float64)
         if array.shape != shapes[name]:
             raise ValueError(f"GaussianMixture: {name} must have shape {shapes[name]}, got {array.shape}")
         if not np.isfinite(array).all():
@@ -81,8 +82,8 @@ class Start:
         """In the frame of EM; x are the rows (n, d)."""
         given, made = self.given, {}
         if given.keys() != {*GIVEN}:
-            centred = x - em.frame.loc
-            centred /= np.abs(centred).max(initial=0) or 1
+            centred = x - move(em.frame.loc, x)
+            centred /= float(np.abs(centred).max()) or 1
             _, found = em.estimate(start(self.method, centred, self.n_components, rng))
             made = dict(vars(found))
         if "weights_init" in given:

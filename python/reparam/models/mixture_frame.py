@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import move, namespace_of, to_numpy
 
 __all__ = ["Frame", "covariances_of", "precision_factors"]
 
@@ -27,7 +28,7 @@ class Frame:
 
     T is a lower factor (d, d), or a diagonal (d,) for components whose axes are those of x. The covariance is that of
     all rows plus ``reg_covar`` on its diagonal; where it has no inverse, y has a variance below 1 in some directions.
-    ``peak`` is the largest ``|x - loc|`` of each feature.
+    ``peak`` is the largest ``|x - loc|`` of each feature. All three are NumPy's; x and y may be CuPy's.
     """
 
     loc: Array
@@ -38,17 +39,19 @@ class Frame:
     def of(cls, x: Array, reg_covar: float, *, whiten: bool) -> Frame:
         """The frame of rows (n, d)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            loc = x.mean(0, dtype=np.float64)
-            peak = np.zeros_like(loc)
+            center = x.mean(0, dtype=np.float64)
+            highest = np.zeros_like(center)
             for at in _blocks(len(x)):
-                np.maximum(peak, np.abs(x[at] - loc).max(0), out=peak)
+                np.maximum(highest, np.abs(x[at] - center).max(0), out=highest)
+        loc, peak = to_numpy(center), to_numpy(highest)
         if not np.isfinite(peak).all():
             raise ValueError("GaussianMixture: x must be of a scale whose sums float64 holds, got larger numbers")
         unit = np.where(peak > 0, peak, 1)  # so that no square overflows
-        second = np.zeros((len(loc), len(loc)))
+        products, of_unit = namespace_of(x).zeros((len(loc), len(loc))), move(unit, x)
         for at in _blocks(len(x)):
-            centred = (x[at] - loc) / unit
-            second += centred.T @ centred
+            centred = (x[at] - center) / of_unit
+            products += centred.T @ centred
+        second = to_numpy(products)
         second /= len(x)
         spread = np.hypot(unit * np.sqrt(np.diagonal(second)), np.sqrt(reg_covar))
         spread[spread == 0] = 1
@@ -66,11 +69,12 @@ class Frame:
 
     def enter(self, x: Array) -> Array:
         """Rows (n, d) as columns y (d, n), in float64."""
-        y = np.empty(x.shape[::-1])
-        inverse = ops.tril_solve(self.scale, np.eye(len(self.loc))) if self.whitens else None  # T^-T
+        y: Array = namespace_of(x).empty(x.shape[::-1])
+        inverse = ops.tril_solve(self.scale, np.eye(len(self.loc))) if self.whitens else self.scale  # T^-T
+        loc, matrix = move(self.loc, x), move(inverse, x)
         for at in _blocks(len(x)):
-            centred = x[at] - self.loc
-            y[:, at] = (centred / self.scale if inverse is None else centred @ inverse).T
+            centred = x[at] - loc
+            y[:, at] = (centred @ matrix if self.whitens else centred / matrix).T
         return y
 
     def enter_means(self, means: Array) -> Array:

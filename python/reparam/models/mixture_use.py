@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .._arrays import move, namespace_of, on_its_device, to_numpy
 from .._check import as_int
 from ..inference.data import as_real, as_rows, own_dtype
 from .mixture_em import Components, for_each, log_normalize
@@ -48,7 +49,7 @@ class MixtureUse:
         """The fitted parameters in float64, one factor for each component."""
         k, d = self.means_.shape
         arrays = (self.weights_, self.means_, self.precisions_cholesky_)
-        weights, means, factors = (np.asarray(array, np.float64) for array in arrays)
+        weights, means, factors = (to_numpy(array).astype(np.float64) for array in arrays)
         return Components(weights, means, for_each(factors, self.covariance_type, k, d))
 
     def _log_probs(self, x: Array) -> Iterator[tuple[slice, Array]]:
@@ -57,12 +58,13 @@ class MixtureUse:
         size = max(1, NUMBERS_AT_ONCE // components.means.size)
         for begin in range(0, len(x), size):
             at = slice(begin, min(begin + size, len(x)))
-            yield at, components.log_probs(np.ascontiguousarray(x[at].T, np.float64))
+            yield at, components.log_probs(namespace_of(x).ascontiguousarray(x[at].T, np.float64))
 
     def _rows(self, x: Any) -> Array:
         self._check_fitted()
         return as_data(x, self.means_.shape[1])
 
+    @on_its_device
     def score_samples(self, x: Any) -> Array:
         """Log density of each row.
 
@@ -81,11 +83,12 @@ class MixtureUse:
             For bad data, or if the model is not fitted.
         """
         rows = self._rows(x)
-        made = np.empty(len(rows), rows.dtype)
+        made: Array = namespace_of(rows).empty(len(rows), rows.dtype)
         for at, log_probs in self._log_probs(rows):
             made[at] = log_normalize(log_probs)[1]
         return made
 
+    @on_its_device
     def score(self, x: Any, y: Any = None) -> float:
         """Mean log density of the rows.
 
@@ -107,6 +110,7 @@ class MixtureUse:
         rows = self._rows(x)
         return sum(float(log_normalize(part)[1].sum()) for _, part in self._log_probs(rows)) / len(rows)
 
+    @on_its_device
     def predict(self, x: Any) -> Array:
         """The most probable component of each row.
 
@@ -124,11 +128,12 @@ class MixtureUse:
             For bad data, or if the model is not fitted.
         """
         rows = self._rows(x)
-        made = np.empty(len(rows), np.int64)
+        made: Array = namespace_of(rows).empty(len(rows), np.int64)
         for at, log_probs in self._log_probs(rows):
             made[at] = log_probs.argmax(0)
         return made
 
+    @on_its_device
     def predict_proba(self, x: Any) -> Array:
         """Responsibilities: the posterior of each row's component.
 
@@ -146,11 +151,12 @@ class MixtureUse:
             For bad data, or if the model is not fitted.
         """
         rows = self._rows(x)
-        made = np.empty((len(rows), len(self.weights_)), rows.dtype)
+        made: Array = namespace_of(rows).empty((len(rows), len(self.weights_)), rows.dtype)
         for at, log_probs in self._log_probs(rows):
             made[at] = log_normalize(log_probs)[0].T
         return made
 
+    @on_its_device
     def elbo(self, x: Any, resp: Any = None) -> Array:
         """Evidence lower bound of each row for a posterior of its component.
 
@@ -174,7 +180,7 @@ class MixtureUse:
         """
         rows = self._rows(x)
         shares = None if resp is None else self._responsibilities(resp, len(rows))
-        made = np.empty(len(rows), rows.dtype)
+        made: Array = namespace_of(rows).empty(len(rows), rows.dtype)
         for at, log_probs in self._log_probs(rows):
             share = log_normalize(log_probs.copy())[0] if shares is None else shares[at].T
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -279,4 +285,5 @@ class MixtureUse:
             at, factor = slice(ends[each] - counts[each], ends[each]), parts.factors[each]
             lower = None if factor.ndim == 1 else np.ascontiguousarray(factor.T)
             noise[at] = parts.means[each] + (noise[at] / factor if lower is None else ops.tril_solve(lower, noise[at]))
-        return noise.astype(self.means_.dtype), np.repeat(np.arange(k), counts)
+        labels = np.repeat(np.arange(k), counts)
+        return move(noise.astype(self.means_.dtype), self.means_), move(labels, self.means_)

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import move, on_its_device, to_numpy
 from .._check import as_int
 from ..inference.data import as_real, as_rows, own_dtype
 from .linear_gaussian import LinearGaussianModel, Theta
@@ -53,6 +54,7 @@ class ProbabilisticPCA(LinearGaussianModel):
     def __init__(self, latent_dim: int) -> None:
         self.latent_dim = as_int("ProbabilisticPCA: latent_dim", latent_dim, 1)
 
+    @on_its_device
     def fit(self, x: Any, y: Any = None) -> Self:
         """Set the parameters to those of maximum likelihood.
 
@@ -87,7 +89,7 @@ class ProbabilisticPCA(LinearGaussianModel):
             raise ValueError("ProbabilisticPCA: x must be of a scale whose sums float64 holds, got larger numbers")
         _, singular, directions = np.linalg.svd((rows - bias) / size, full_matrices=False)
         deviations = np.zeros(data_dim)
-        deviations[: len(singular)] = singular / math.sqrt(n)
+        deviations[: len(singular)] = to_numpy(singular) / math.sqrt(n)
         noise_scale = math.sqrt(np.square(deviations[k:]).mean())
         if noise_scale <= max(n, data_dim) * np.finfo(np.float64).eps * deviations[0]:
             raise ValueError(
@@ -95,9 +97,9 @@ class ProbabilisticPCA(LinearGaussianModel):
                 f"{n} rows do not"
             )
         loading = np.sqrt((deviations[:k] - noise_scale) * (deviations[:k] + noise_scale))
-        weight = directions[:k].T * loading
+        weight = to_numpy(directions[:k]).T * loading
         weight *= np.sign(np.take_along_axis(weight, np.abs(weight).argmax(0)[None], 0)) + (loading == 0)
-        self.weight_, self.bias_ = (size * weight).astype(dtype), bias.astype(dtype)
+        self.weight_, self.bias_ = move((size * weight).astype(dtype), rows), bias.astype(dtype)
         self.noise_scale_ = size * noise_scale
         return self
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .._arrays import device_of, in_one_place, move
 from .._check import CheckpointError, as_int
 from ..inference.checkpoint import HISTORY, as_path, read, require_same, take, write
 
@@ -30,6 +31,7 @@ class Saved:
     _mean: Array
     _step: int
     _history: dict[str, list[float]]
+    _trains = False
 
     @classmethod
     def argument_names(cls) -> tuple[str, ...]:
@@ -82,11 +84,22 @@ class Saved:
         }  # fmt: skip
 
     def _restore(self, params: Array, mean: Array, adam: Any, step: int, history: dict[str, list[float]]) -> None:
-        """Of a model that :meth:`_build` has made."""
-        self._params[...], self._mean[...] = params, mean
+        """Of a model that :meth:`_build` has made; the arrays may come from another memory."""
+        with device_of(self._params):
+            self._params[...], self._mean[...] = move(params, self._params), move(mean, self._mean)
         if adam is not None:
             self._optimizer.load_state_dict(adam)
         self._step, self._history = step, history
+
+    def _follow(self, x: Array) -> None:
+        """A model lives where its rows are: they take it to another memory for good, but not out of its training."""
+        if in_one_place(self._params, x):
+            return
+        if self._trains:
+            raise TypeError(f"{type(self).__name__}: x must lie where the model is while it trains; move it there")
+        state = self._state()
+        self._build(len(self._mean), like=x)
+        self._restore(**state)
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickles and copies hold. The nets are views of one buffer, which they would take apart."""
@@ -97,7 +110,7 @@ class Saved:
         """Build the model anew."""
         type(self).__init__(self, **stored["arguments"])
         if stored["state"] is not None:
-            self._build(len(stored["state"]["mean"]))
+            self._build(len(stored["state"]["mean"]), like=stored["state"]["params"])
             self._restore(**stored["state"])
 
     def _write(self, path: Any, data: dict[str, Any] | None) -> None:

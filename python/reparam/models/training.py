@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import device_of, move
 from .._check import as_bool
 from ..inference import checkpoint as files
 from ..inference.data import as_real
@@ -67,6 +69,7 @@ class Training(Saved):
     _data: Any
     _likelihood: Likelihood
     _encode: Any
+    _follow: Any
     _joint: Any
     elbo: Any
     _grads: Array
@@ -102,7 +105,7 @@ class Training(Saved):
     def _start(self, x: Array) -> None:
         """Parameters and history as before the first step."""
         self._optimizer = None
-        self._build(x.shape[1])
+        self._build(x.shape[1], like=x)
         self._mean[...] = x.mean(0, dtype=np.float64)
         self._history = {name: [] for name in files.HISTORY}
 
@@ -123,7 +126,7 @@ class Training(Saved):
 
         # An overflow within a step is told by the error of a value that is not finite, not by warnings before it.
         callers = np.geterr()
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), self._training():
             maximize_elbo(
                 encode,
                 lambda rows: self._joint(part[0], kl_weight=self.kl_weight, learn=True),
@@ -140,6 +143,14 @@ class Training(Saved):
                 **settings,
             )
         self._require_finite()
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        self._trains = True
+        try:
+            yield
+        finally:
+            self._trains = False
 
     def _require_finite(self) -> None:
         """A step may be finite and yet too large for the parameters, or its square for Adam's second moment."""
@@ -173,9 +184,11 @@ class Training(Saved):
         """
         fresh = self._optimizer is None
         array = self._data(x, data_dim=None if fresh else len(self._mean))
-        if fresh:
-            self._start(array)
-        self._maximize(array, epochs=(0,), shuffle=False)
+        with device_of(array):
+            if fresh:
+                self._start(array)
+            self._follow(array)
+            self._maximize(array, epochs=(0,), shuffle=False)
         return self
 
     def fit(
@@ -193,7 +206,8 @@ class Training(Saved):
         Parameters
         ----------
         x : array, shape (n, data_dim)
-            Real numbers; converted to the model's dtype.
+            Real numbers; converted to the model's dtype. Of CuPy, the model lives and trains on their GPU; each step
+            waits for it once, to know whether it was finite.
         validation : array, shape (m, data_dim), optional
             Rows whose mean ELBO enters the history after each epoch.
         callbacks : sequence of callables
@@ -227,7 +241,9 @@ class Training(Saved):
         array = self._data(x)
         if self.batch_size > len(array):
             raise ValueError(f"VAE: batch_size must be <= n = {len(array)}, got {self.batch_size}")
-        held_out = None if validation is None else self._data(validation, "validation", array.shape[1])
+        held_out = None
+        if validation is not None:
+            held_out = move(self._data(validation, "validation", array.shape[1]), array)
         calls = _as_callbacks(callbacks)
         path = None if checkpoint is None else files.as_path("VAE: checkpoint", checkpoint)
         if as_bool("VAE: resume", resume) and path is None:
@@ -236,7 +252,8 @@ class Training(Saved):
         stored = self._stored(path, data) if resume and path is not None and path.exists() else None
         first = 0 if stored is None else len(stored._history["epoch"])
         bar = _Progress(progress, first, self.epochs)
-        self._start(array)  # from here on the model is no longer what it was
+        with device_of(array):
+            self._start(array)  # from here on the model is no longer what it was
         if stored is not None:
             self._restore(**stored._state())
 
@@ -252,7 +269,7 @@ class Training(Saved):
                 self._write(path, data)
             bar.update(value)
 
-        with contextlib.closing(bar):
+        with contextlib.closing(bar), device_of(array):
             self._maximize(array, calls, epochs=range(first, self.epochs), on_epoch=on_epoch)
         if path is not None:
             self._write(path, data)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random as rp_random
+from .._arrays import copy_of, device_of, move, namespace_of
 from .._check import as_choice, as_float, as_int, as_key
 from ..elbo import ESTIMATORS, elbo
 from ..inference.data import as_dtype, as_mask, as_real, as_rows, as_widths, chunks
@@ -121,8 +122,11 @@ class VAE(Training, Generation, Evidence):
         self.key = as_key(key, "VAE: key")
         self._optimizer: Adam | None = None
 
-    def _build(self, data_dim: int, count: int | None = None) -> None:
-        """Nets over one flat buffer: encoder, decoder, theta of the likelihood; a file tells its ``count``."""
+    def _build(self, data_dim: int, count: int | None = None, like: Any = None) -> None:
+        """Nets over one flat buffer: encoder, decoder, theta of the likelihood; a file tells its ``count``.
+
+        All lies where the array ``like`` does.
+        """
         self._head = GaussianHead(self.latent_dim, self.covariance_type)
         wide = (data_dim, *self.hidden, self._head.features)
         narrow = (self.latent_dim, *reversed(self.hidden), data_dim)
@@ -130,36 +134,39 @@ class VAE(Training, Generation, Evidence):
         size = n_encoder + n_decoder + self._likelihood.theta_size
         if count is not None and count != size:
             raise ValueError(f"this model has {size} parameters, the file has {count}")
-        self._params = np.zeros(size, self.dtype)
-        self._grads = np.zeros_like(self._params)
-        cut = np.cumsum([n_encoder, n_decoder])
+        with device_of(like):
+            self._params, self._grads = (namespace_of(like).zeros(size, self.dtype) for _ in range(2))
+            self._mean = namespace_of(like).zeros(data_dim, self.dtype)
+        cut = (slice(n_encoder), slice(n_encoder, n_encoder + n_decoder), slice(n_encoder + n_decoder, None))
         key = purpose_key(self.key, INIT, 0)
         settings = {"activation": self.activation, "dtype": self.dtype}
-        parts = np.split(self._params, cut)
+        parts = [self._params[at] for at in cut]
         self._encoder = MLP(wide, key=rp_random.fold_in(key, 0), params=parts[0], **settings)
         self._decoder = MLP(narrow, key=rp_random.fold_in(key, 1), params=parts[1], **settings)
         self._head.start_at_identity(self._encoder)
         self._theta = parts[2]
-        self._encoder_grads, self._decoder_grads, self._theta_grads = np.split(self._grads, cut)
+        self._encoder_grads, self._decoder_grads, self._theta_grads = (self._grads[at] for at in cut)
         self._optimizer = Adam(self._params, lr=self.lr)
-        self._mean = np.zeros(data_dim, self.dtype)
         self._step = 0
 
     def _data(self, x: Any, name: str = "x", data_dim: int | None = None) -> Array:
         """Data as a finite array [n, data_dim] of the model's dtype that the likelihood accepts."""
         array = as_rows(f"VAE: {name}", x, self.dtype, data_dim)
-        self._likelihood.check(f"VAE: {name}", array)
+        with device_of(array):
+            self._likelihood.check(f"VAE: {name}", array)
         return array
 
     def _prepared(self, x: Any, observed: Any = None) -> Prepared:
         """Checked data rows of a fitted model."""
         self._check_fitted()
-        if observed is None:
-            return self._likelihood.prepare(self._data(x, data_dim=len(self._mean)), None)
-        array = as_real("VAE: x", x)
-        mask = as_mask("VAE: observed", observed, array.shape, self.dtype)
-        seen = np.where(mask == 1, array, 0)  # an unobserved entry may hold anything, NaN too
-        return self._likelihood.prepare(self._data(seen, data_dim=len(self._mean)), mask)
+        mask, array = None, as_real("VAE: x", x)
+        with device_of(array):
+            if observed is not None:
+                mask = move(as_mask("VAE: observed", observed, array.shape, self.dtype), array)
+                array = np.where(mask == 1, array, 0)  # an unobserved entry may hold anything, NaN too
+            rows = self._data(array, data_dim=len(self._mean))
+            self._follow(rows)
+            return self._likelihood.prepare(rows, mask)
 
     def _encode(self, data: Prepared, grads: Array | None = None) -> tuple[Any, Any]:
         """q(z | x), and the pullback of its gradient to the encoder; unobserved entries take their training mean."""
@@ -216,21 +223,25 @@ class VAE(Training, Generation, Evidence):
             For bad arguments, or if the model is not fitted.
         """
         data = self._prepared(x, observed)
-        start = self._encode(data)[0].distribution().loc
-        found = [map_rows(self._joint(data.rows(k)), start[k]) for k, _ in chunks(len(start), ROWS_AT_ONCE)]
-        if failed := np.count_nonzero(~np.concatenate([each.converged for each in found])):
+        with device_of(data.x):
+            start = self._encode(data)[0].distribution().loc
+            found = [map_rows(self._joint(data.rows(k)), start[k]) for k, _ in chunks(len(start), ROWS_AT_ONCE)]
+            failed = int(np.count_nonzero(~np.concatenate([each.converged for each in found])))
+            modes = np.concatenate([each.value for each in found])
+        if failed:
             told = f"VAE: map_estimate: {failed} of {len(start)} rows did not converge"
             warnings.warn(told, RuntimeWarning, stacklevel=2)
-        return np.concatenate([each.value for each in found])
+        return modes
 
     def _refined(self, data: Prepared, kind: str, steps: int, num_samples: int = DRAWS) -> Any:
         """The posterior of :meth:`posterior`, by steps of so many draws."""
-        q = convert(self._encode(data)[0].distribution(), kind)
-        key, parts = purpose_key(self.key, EVALUATION, 2**32), []
-        for rows, index in chunks(len(data.x), ROWS_AT_ONCE):
-            part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))
-            parts.append(refine_rows(part, joint, steps=steps, key=key, num_samples=num_samples, index=index))
-        return type(q).trusted(np.concatenate([p.loc for p in parts]), np.concatenate([p._scale for p in parts]))
+        with device_of(data.x):
+            q = convert(self._encode(data)[0].distribution(), kind)
+            key, parts = purpose_key(self.key, EVALUATION, 2**32), []
+            for rows, index in chunks(len(data.x), ROWS_AT_ONCE):
+                part, joint = type(q).trusted(q.loc[rows], q._scale[rows]), self._joint(data.rows(rows))
+                parts.append(refine_rows(part, joint, steps=steps, key=key, num_samples=num_samples, index=index))
+            return type(q).trusted(np.concatenate([p.loc for p in parts]), np.concatenate([p._scale for p in parts]))
 
     def elbo(self, x: Any, *, key: Any, num_samples: int | None = None) -> Array:
         """Estimate the ELBO of each row: ``mean_s log p(x, z_s)`` plus the entropy of q; ``kl_weight`` is not in it.
@@ -254,7 +265,9 @@ class VAE(Training, Generation, Evidence):
             For bad arguments, or if the model is not fitted.
         """
         draws = self.num_samples if num_samples is None else as_int("VAE: num_samples", num_samples, 1)
-        return np.concatenate([e.value for e in self._estimates(self._prepared(x), as_key(key, "VAE: key"), draws)])
+        data, number = self._prepared(x), as_key(key, "VAE: key")
+        with device_of(data.x):
+            return np.concatenate([e.value for e in self._estimates(data, number, draws)])
 
     def _estimates(self, data: Prepared, key: int, draws: int) -> Any:
         """ELBO estimates of chunks of rows, without gradients."""
@@ -279,22 +292,5 @@ class VAE(Training, Generation, Evidence):
         TypeError, ValueError
             For bad data, or if the model is not fitted.
         """
-        return np.array(self.posterior(x).mean)
-
-    def reconstruct(self, x: Any) -> Array:
-        """Mean of x given the posterior mean of z: ``decode(transform(x))``.
-
-        Parameters
-        ----------
-        x : array, shape (n, data_dim)
-
-        Returns
-        -------
-        ndarray, shape (n, data_dim)
-
-        Raises
-        ------
-        TypeError, ValueError
-            For bad data, or if the model is not fitted.
-        """
-        return self.decode(self.transform(x))
+        mean: Array = copy_of(self.posterior(x).mean)
+        return mean

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._arrays import device_of, is_cupy, may_share_memory, namespace_of
 from .._check import NotPositiveDefiniteError, as_bool, as_float, as_float_array, check_operands, check_out
 from .._op import Op, Pass, op, real_positive, select
 from .._operands import refuse_unknown, split_keywords, wanted_outputs
@@ -57,11 +58,11 @@ def _in_two_calls(p: Pass, args: tuple[Any, ...], out: Any, keywords: dict[str, 
     if out is not None:
         given = out if isinstance(out, tuple) else (out,)
         forms: list[Any] = [(getattr(x, "shape", None), getattr(x, "dtype", None)) for x in given]  # left to both calls
-        *values, second = check_out(p, out, forms, wanted)
+        *values, second = check_out(p, out, forms, wanted, a.device if is_cupy(a) else None)
         first = tuple(values) if len(values) > 1 else values[0]
         if cotangent is not None:
             cotangent = as_float_array(f"{p.op.name}.vjp: ct_scale_tril", cotangent, "an array or None")
-            cotangent = cotangent.copy() if any(np.may_share_memory(cotangent, x) for x in values) else cotangent
+            cotangent = cotangent.copy() if any(may_share_memory(cotangent, x) for x in values) else cotangent
     made = p.op(a, out=first, **settings)
     scale_tril = made[0] if isinstance(made, tuple) else made
     return made, p.op.vjp(scale_tril, cotangent, wrt=wrt, out=second)
@@ -149,7 +150,7 @@ def _run(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
 
 def _try_again(a: Any, scale_tril: Any, info: Any, jitter: float) -> Any:
     """Factors of the failed matrices with a growing multiple of the mean of their diagonal added to it."""
-    count, i = np.count_nonzero(info), np.arange(a.shape[-1])
+    count, i = int(np.count_nonzero(info)), namespace_of(a).arange(a.shape[-1])
     for factor in (1, 10, 100):
         failed = np.nonzero(info) if info.ndim else ()
         matrices = a[failed].astype(scale_tril.dtype)
@@ -158,13 +159,13 @@ def _try_again(a: Any, scale_tril: Any, info: Any, jitter: float) -> Any:
         scale_tril[failed], info[failed] = cholesky_ex(matrices)
         if not info.any():
             break
-    left = np.count_nonzero(info)
+    left = int(np.count_nonzero(info))
     more = f"; {left} failed even so" if left else ""
     warnings.warn(
         f"cholesky: {count} of {info.size} matrices were tried again with up to {factor * jitter:g} times the mean of "
         f"their diagonal added to it{more}",
         RuntimeWarning,
-        stacklevel=3,  # the line that calls cholesky
+        stacklevel=4,  # the line that calls cholesky
     )
     return info
 
@@ -212,15 +213,22 @@ class Cholesky(Op):
         """Run the op on matrices of shape ``batch_shape + (d, d)``."""
         plain = len(args) == 1 and not keywords
         (a,), settings = (args, keywords) if plain else _read_call(self.forward_pass, args, keywords)
+        if is_cupy(a):
+            with device_of(a):
+                return self._factor(a, out, settings)
+        return self._factor(a, out, settings)
+
+    @staticmethod
+    def _factor(a: Any, out: Any, settings: dict[str, Any]) -> Any:
         check, jitter = as_bool("cholesky: check", settings.get("check", True)), settings.get("jitter")
         if jitter is not None:
             jitter = as_float("cholesky: jitter", jitter, 0, above=True)
             a = as_float_array("cholesky: a", a)
             a = a.copy() if out is not None else a  # which out may overwrite
-        both = None if out is None else (out, np.empty(getattr(a, "shape", ())[:-2], np.int32))
+        both = None if out is None else (out, namespace_of(a).empty(getattr(a, "shape", ())[:-2], np.int32))
         scale_tril, info = _run(cholesky_ex, a, out=both)
         if jitter is not None and np.count_nonzero(info):
-            info = _try_again(a, scale_tril, np.array(info), jitter)
+            info = _try_again(a, scale_tril, info.copy() if is_cupy(info) else np.array(info), jitter)
         if check and np.count_nonzero(info):  # a third of the time of any()
             raise NotPositiveDefiniteError(info)
         return scale_tril
@@ -241,7 +249,7 @@ def cholesky(a, check, jitter, scale_tril):
     a : array, shape (..., d, d)
         Only the lower triangle is read.
     check : bool
-        Whether a failed matrix raises; otherwise it is NaN.
+        Whether a failed matrix raises; otherwise it is NaN. On a GPU the host waits for the answer.
     jitter : float, optional
         Failed matrices alone are tried again with ``jitter``, ``10 jitter`` and ``100 jitter`` times the mean of
         their diagonal added to it; a RuntimeWarning says how many needed it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays import to_numpy
 from .._check import came
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def as_reals(name: str, value: ArrayLike, *shapes: tuple[str | int, ...], hidden
 
     A letter in a shape stands for any size.
     """
-    array = np.asarray(value)
+    array = to_numpy(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
     fits = any(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._arrays import to_numpy
 from .._check import as_float, came
 from .page import CLASS_COLORS, COLORS, as_axes, as_pair, as_reals, scatter_classes
 
@@ -93,7 +94,7 @@ def latent_map(
         With one collection of points per class, in the order of the sorted classes.
     """
     points = as_reals("value", value, ("n", "d"))
-    classes = np.asarray(labels)
+    classes = to_numpy(labels)
     if classes.shape != points.shape[:1]:
         raise ValueError(f"labels must have shape ({len(points)},), got {classes.shape}")
     pair = as_pair(dims, points.shape[1])
@@ -144,9 +145,9 @@ def mixture_components(
     if not all(hasattr(model, name) for name in ("predict", "covariance_type", "means_", "covariances_")):
         raise TypeError(f"model must be a fitted GaussianMixture, got {came(model)}")
     points = as_reals("x", x, ("n", "d"))
-    mean = np.asarray(model.means_, np.float64)
+    mean = to_numpy(model.means_).astype(np.float64)
     pair, mass = as_pair(dims, mean.shape[1]), as_float("mass", mass, 0, 1, above=True)
-    labels, covariance = model.predict(points), np.asarray(model.covariances_, np.float64)
+    labels, covariance = model.predict(points), to_numpy(model.covariances_).astype(np.float64)
     if model.covariance_type == "spherical":
         covariance = covariance[:, None]
     if model.covariance_type in ("diag", "spherical"):
