@@ -39,8 +39,9 @@ static cudaError_t launch(CudaCall call, int64_t count, const Blocks& blocks, co
   if (attributes.value != call.attributes)
     for (int k = 0; k < kMostAttributes; ++k) call.attributes[k] = attributes.value[k];
   if (shared > kSharedWithoutAsking) {
+    // All there is, not what this launch needs: another thread may be between this line and its own launch.
     const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, workspace.shared_limit);
     if (error != cudaSuccess) return error;
   }
   const auto grid = static_cast<unsigned>((workspace.warps + per_block - 1) / per_block);

@@ -23,7 +23,7 @@ inline constexpr int64_t kSharedWithoutAsking = 48 * 1024;  // bytes of shared m
 struct Workspace {
   char* data = nullptr;
   int64_t bytes = 0, warps = 0;
-  int warps_per_block = kMostWarps;
+  int warps_per_block = kMostWarps, shared_limit = 0;  // of a block, in bytes
 };
 
 // How events meet threads: an event each, or one for the 32 of a warp, a team.

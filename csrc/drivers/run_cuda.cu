@@ -37,7 +37,7 @@ unsigned grid_of(int64_t count) {
   return static_cast<unsigned>((std::min(count, kMostWarpsInAll * kWarp) + kThreads - 1) / kThreads);
 }
 
-int64_t ask(cudaDeviceAttr attribute) {  // 0 without a device
+int ask(cudaDeviceAttr attribute) {  // 0 without a device
   int device = 0, value = 0;
   if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, attribute, device) != cudaSuccess) {
     cudaGetLastError();  // it is the launch that reports it
@@ -74,7 +74,7 @@ struct Launch {
 
   Launch(const CudaKernels& op, bool vjp, bool is_double, const Part& planned) : part(planned), passes(&op.thread) {
     const Call& call = part.call;
-    const int64_t block_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    const int64_t block_limit = workspace.shared_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     count = round = product(call.shape, call.rank);
     int64_t of_warp = kWarp;  // events, or blocks, that a warp takes at once
     if (part.kept_rank >= 0) {
