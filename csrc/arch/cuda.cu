@@ -43,8 +43,9 @@ static constexpr int count_of(const char* names) {
   return count;
 }
 
+template <class O>
 static CudaPasses team_passes() {
-  if constexpr (requires { Op::takes_team; }) return team::REPARAM_JOIN(REPARAM_OP, _passes)();
+  if constexpr (OpTraits<O>::takes_team()) return team::REPARAM_JOIN(REPARAM_OP, _passes)();
   else return {};
 }
 
@@ -57,7 +58,7 @@ CudaKernels REPARAM_JOIN(REPARAM_OP, _kernels)() {
           OpTraits<Op>::vjp_from_outputs(),
           {OpTraits<Op>::pass(false), OpTraits<Op>::pass(true)},
           REPARAM_JOIN(REPARAM_OP, _passes)(),
-          team_passes()};
+          team_passes<Op>()};
 }
 #endif
 

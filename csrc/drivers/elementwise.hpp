@@ -34,6 +34,11 @@ struct OpTraits {
     if constexpr (requires { Op::shares_factor; }) return Op::shares_factor;
     else return false;
   }
+  // Whether the body shares its loops among the threads of a team.
+  static consteval bool takes_team() {
+    if constexpr (requires { Op::takes_team; }) return Op::takes_team;
+    else return false;
+  }
   static consteval PassSpec pass(bool vjp) {
     return vjp && !has_vjp() ? PassSpec{} : make_pass(Op::signature, vjp, vjp_from_outputs());
   }

@@ -76,17 +76,16 @@ struct Launch {
     const Call& call = part.call;
     const int64_t block_limit = workspace.shared_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     count = round = product(call.shape, call.rank);
-    int64_t of_warp = kWarp;  // events, or blocks, that a warp takes at once
+    if (op.team.launch[vjp][is_double] && call.extent[0] >= kLeastTeam &&
+        op.team.warp_bytes[vjp][is_double](call) <= block_limit)
+      passes = &op.team;
+    int64_t of_warp = passes == &op.team ? 1 : kWarp;  // events, or blocks, that a warp takes at once
     if (part.kept_rank >= 0) {
       blocks = blocks_of(part, op.pass[vjp]);
       count = product(call.shape, part.kept_rank) * blocks.count;
       round = round_of(part, blocks, is_double);
-      of_warp = kWarp / kSumsOfBlock;
+      if (of_warp > 1) of_warp = kWarp / kSumsOfBlock;
       partial = aligned(round * blocks.values * (is_double ? 8 : 4)), carried = aligned(8 * blocks.values);
-    } else if (op.team.launch[vjp][is_double] && call.extent[0] >= kLeastTeam &&
-               op.team.warp_bytes[vjp][is_double](call) <= block_limit) {
-      passes = &op.team;
-      of_warp = 1;
     }
     workspace.bytes = passes->warp_bytes[vjp][is_double](call);
     workspace.warps = std::min((round + of_warp - 1) / of_warp, kMostWarpsInAll);

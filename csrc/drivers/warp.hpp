@@ -138,6 +138,7 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
   using Pass = PassOf<Op, kVjp>;
   static constexpr int kCount = Pass::count();
   static constexpr InPlace kInPlace = OpTraits<Op>::in_place(kVjp);
+  static constexpr int kOwnSums = kShare ? kSums : 1;  // of each value, of the eight
   template <int I>
   using Element = typename ItemType<T, Pass::operand(I).item>::type;
   template <int I>
@@ -182,8 +183,8 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
       char* const place = take(arena, bytes, packed_values(spec, call.extent), sizeof(Value<I>));
       if (pack) pack->buffer[I] = place;
     }
-    if (kShare || !Pass::spec().writes[I] || !call.operand[I].reduced) return;
-    char* const own = take(arena, bytes, packed_values(spec, call.extent), sizeof(T));
+    if (!Pass::spec().writes[I] || !call.operand[I].reduced) return;
+    char* const own = take(arena, bytes, packed_values(spec, call.extent) * kOwnSums, sizeof(T));
     if (pack) pack->sums[I] = {reinterpret_cast<T*>(own)};
   }
 
@@ -292,29 +293,43 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
     return Pass::spec().writes[I] && Pass::operand(I).item == Item::real;
   }
 
-  // The sums of this thread, from 0 on; the values of its event where `inside`.
   template <int I>
-  REPARAM_HD void accumulate(bool first, bool inside) {
+  REPARAM_HD bool sums_up() const {
+    return can_reduce<I>() && call.operand[I].reduced && call.operand[I].data;
+  }
+
+  template <int I>
+  REPARAM_HD void clear_sums() {
+    if (!sums_up<I>()) return;
+    const int64_t n = packed_values(Pass::operand(I), call.extent);
+    for (int64_t j = rank_in_team(); j < n; j += kTeam)
+      for (int k = 0; k < kOwnSums; ++k) sums[I][j * kOwnSums + k] = T(0);
+  }
+
+  // Adds the values of an event, term `term` of its block.
+  template <int I>
+  REPARAM_HD void accumulate(int64_t term) {
     if constexpr (can_reduce<I>()) {
-      if (!call.operand[I].reduced || !call.operand[I].data) return;
+      if (!sums_up<I>()) return;
       const int64_t n = packed_values(Pass::operand(I), call.extent);
-      for (int64_t j = 0; j < n; ++j) sums[I][j] = (first ? T(0) : sums[I][j]) + (inside ? values<I>()[j] : T(0));
+      for (int64_t j = rank_in_team(); j < n; j += kTeam) {
+        T& sum = sums[I][j * kOwnSums + term % kOwnSums];
+        sum = sum + values<I>()[j];
+      }
     }
   }
 
-  // The partial sums of 8 neighbouring threads as one.
+  // The eight partial sums as one: those of 8 neighbouring threads, or of the team.
   template <int I>
   REPARAM_HD void join(char* partial) {
-    if constexpr (can_reduce<I>()) {
-      if (!call.operand[I].reduced || !call.operand[I].data) return;
-      const int64_t n = packed_values(Pass::operand(I), call.extent);
-      const int lane = lane_of_warp(), first = lane - lane % kSums;
-      for (int64_t j = lane % kSums; j < n; j += kSums) {
-        Eight<T> parts;
-        REPARAM_UNROLL
-        for (int k = 0; k < kSums; ++k) parts.part[k] = value_of(first + k, sums[I], j);
-        reinterpret_cast<T*>(partial)[j] = parts.joined();
-      }
+    if (!sums_up<I>()) return;
+    const int64_t n = packed_values(Pass::operand(I), call.extent);
+    const int lane = lane_of_warp(), rank = kShare ? lane : lane % kSums;
+    for (int64_t j = rank; j < n; j += kShare ? kTeam : kSums) {
+      Eight<T> parts;
+      REPARAM_UNROLL
+      for (int k = 0; k < kSums; ++k) parts.part[k] = value_of(lane - rank + k, sums[I], kShare ? j * kSums + k : j);
+      reinterpret_cast<T*>(partial)[j] = parts.joined();
     }
   }
 
@@ -326,37 +341,35 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
     finish_copies();
     this->compute(wants_values);
     sync_warp();
-    const uint32_t which = kShare ? 1 : lanes_where(inside);
+    const uint32_t which = kShare ? inside : lanes_where(inside);
     (store<I>(which), ...);
   }
 
-  // Events [0, count), a thread or the team each; or, not for a team, blocks [0, count) of a reduction, a thread for
-  // each partial sum: number k is of the terms k, k + 8, ... of its block.
+  // Events [0, count), or blocks [0, count) of a reduction: the team takes each whole; else a thread takes an event, or
+  // partial sum number k of a block, of its terms k, k + 8, ...
   template <int... I>
   REPARAM_HD void run(int64_t count, const Blocks& blocks, int64_t warp, int64_t warps, Indices<I...> all) {
     const bool wants_values = any_value_wanted<Op, kVjp>(call), reduces = blocks.partial != nullptr;
-    if constexpr (kShare) {
-      for (int64_t event = warp; event < count; event += warps) run_event(event, true, wants_values, all);
-      return;
-    }
-    const int lane = lane_of_warp(), threads = reduces ? kSums : 1, together = kWarp / threads;
+    const int threads = kShare ? kWarp : reduces ? kSums : 1, together = kWarp / threads;
+    const int part = lane_of_warp() % threads, apart = kShare ? 1 : threads;
     const int64_t terms = blocks.terms < kBlockTerms ? blocks.terms : int64_t{kBlockTerms};
-    const int64_t steps = reduces ? (terms + kSums - 1) / kSums : 1;
+    const int64_t steps = reduces ? (terms + apart - 1) / apart : 1;
     for (int64_t first = warp * together; first < count; first += warps * together) {
-      const int64_t last = count - 1, mine = first + lane / threads, number = mine < last ? mine : last;
+      const int64_t last = count - 1, mine = first + lane_of_warp() / threads, number = mine < last ? mine : last;
       const int64_t block = blocks.first + number;
-      const int64_t begin = reduces ? blocks.begin(block) + lane % kSums : number;
-      const int64_t end = reduces ? blocks.end(block) : number + 1;
+      const int64_t begin = reduces ? blocks.begin(block) : number, end = reduces ? blocks.end(block) : number + 1;
+      if (reduces) (clear_sums<I>(), ...);
       for (int64_t step = 0; step < steps; ++step) {
-        const int64_t event = begin + step * kSums;
+        const int64_t term = step * apart + (kShare ? 0 : part), event = begin + term;
         const bool inside = mine <= last && event < end;
         run_event(event < end ? event : end - 1, inside, wants_values, all);
-        if (reduces) (accumulate<I>(step == 0, inside), ...);
+        if (reduces && inside) (accumulate<I>(term), ...);
       }
       if (!reduces) continue;
       sync_warp();
       const Partials partials = blocks.sums<T>(block);
       if (mine <= last) (join<I>(partials.first[I]), ...);
+      sync_warp();  // before the sums are cleared
     }
   }
 };
