@@ -77,7 +77,7 @@ def test_kernel_sources_include_no_library():
     for folder in ("core", "ops"):
         for path in (CSRC / folder).glob("*.hpp"):
             assert set(re.findall(r"^#include <([^>]+)>", path.read_text(), flags=re.M)) <= allowed, path
-    kernel_drivers = "body call pack pack_once cpu events elementwise operand position shared stage warp"
+    kernel_drivers = "body call pack pack_once cpu events elementwise operand position shared stage transport warp"
     for name in (f"{stem}.hpp" for stem in kernel_drivers.split()):
         assert not re.findall(r"^#include <", (CSRC / "drivers" / name).read_text(), flags=re.M)
 
