@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A reduction on a GPU: sums of blocks of 64 terms first, one thread each; then each value's blocks are added in order
-// in float64, in rounds that bound the memory. What one round leaves of an event that it did not finish is carried on.
+// A reduction on a GPU: sums of blocks of 64 terms first, eight threads or a team each; then each value's blocks are
+// added in order in float64, in rounds that bound the memory. What one round leaves of an event that it did not finish
+// is carried on.
 #pragma once
 #include "plan.hpp"
 
@@ -15,18 +16,19 @@ REPARAM_HD int64_t row_of_triangle(int64_t j) {
   return row;
 }
 
-// Adds the blocks [blocks.first, end) of value j of kept event `kept` to what is carried, and writes the sum if that is
-// all. A sum of no terms is zero.
+// Adds the blocks [blocks.first, end) of value j of kept event `kept` to what the round before left, and writes the sum
+// if that is all; else leaves it to the next round, in another place: threads of one launch come in any order. A sum of
+// no terms is zero.
 template <class T>
 REPARAM_HD void add_blocks(const Call& call, const PassSpec& pass, int kept_rank, const Blocks& blocks, int64_t kept,
-                           int64_t j, int64_t end, double* carried) {
+                           int64_t j, int64_t end, const double* left, double* leaves) {
   const int64_t first = blocks.first, own_first = kept * blocks.count, own_end = own_first + blocks.count;
-  double sum = own_first < first ? carried[j] : 0;
+  double sum = own_first < first ? left[j] : 0;
   const T* partial = reinterpret_cast<const T*>(blocks.partial);
   for (int64_t b = own_first > first ? own_first : first; b < (own_end < end ? own_end : end); ++b)
     sum += static_cast<double>(partial[(b - first) * blocks.values + j]);
   if (own_end > end) {
-    carried[j] = sum;
+    leaves[j] = sum;
     return;
   }
   int operand = 0;

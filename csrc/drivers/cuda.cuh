@@ -42,7 +42,10 @@ static cudaError_t launch(CudaCall call, int64_t count, const Blocks& blocks, co
     // All there is, not what this launch needs: another thread may be between this line and its own launch.
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, workspace.shared_limit);
-    if (error != cudaSuccess) return error;
+    if (error != cudaSuccess) {
+      cudaGetLastError();  // or the next launch would report it
+      return error;
+    }
   }
   const auto grid = static_cast<unsigned>((workspace.warps + per_block - 1) / per_block);
   kernel<<<grid, static_cast<unsigned>(per_block * kWarp), static_cast<size_t>(shared), stream>>>(call, count, blocks,

@@ -29,7 +29,7 @@ struct Workspace {
 // How events meet threads: an event each, or one for the 32 of a warp, a team.
 struct CudaPasses {
   int64_t (*warp_bytes[2][2])(const Call& call) = {};  // of scratch; [forward, reverse][float32, float64]
-  // Events [0, count), or where `blocks.partial` stands the blocks [0, count) of a reduction, which a team does not
+  // Events [0, count), or where there are `blocks.terms` the blocks [0, count) of a reduction, which a team does not
   // take.
   cudaError_t (*launch[2][2])(CudaCall call, int64_t count, const Blocks& blocks, const Workspace& workspace,
                               cudaStream_t stream) = {};

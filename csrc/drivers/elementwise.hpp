@@ -139,7 +139,9 @@ struct Elementwise {
         value[I] = block[0];
         return;
       }
-    if (step[I] == 1 && count == W) {
+    if constexpr (W == 1) {  // nvcc would copy byte by byte
+      value[I] = data[I][at * step[I]];
+    } else if (step[I] == 1 && count == W) {
       value[I] = load_unaligned<V>(data[I] + at);
     } else if (step[I] == 0) {
       value[I] = V(*data[I]);
@@ -154,7 +156,9 @@ struct Elementwise {
   REPARAM_HD void store(int64_t at, int count) {
     if constexpr (!OpTraits<Op>::pass(kVjp).writes[I]) return;
     if (!data[I]) return;
-    if (step[I] == 1 && count == W) {
+    if constexpr (W == 1) {
+      data[I][at * step[I]] = value[I];
+    } else if (step[I] == 1 && count == W) {
       __builtin_memcpy(data[I] + at, &value[I], sizeof(V));
     } else {
       int64_t lanes[W];

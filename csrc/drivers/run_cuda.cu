@@ -2,6 +2,8 @@
 #include "run_cuda.hpp"
 
 #include <algorithm>
+#include <climits>
+#include <utility>
 
 #include "blocks.hpp"
 
@@ -21,7 +23,7 @@ struct RoundTask {
   Blocks blocks;
   int kept_rank;
   int64_t end, kept_first, kept_end;
-  double* carried;
+  double *left, *leaves;  // from round to round
 };
 
 template <class T>
@@ -30,7 +32,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t values = task.blocks.values, count = (task.kept_end - task.kept_first) * values;
   for (int64_t k = blockIdx.x * int64_t{kThreads} + threadIdx.x; k < count; k += gridDim.x * int64_t{kThreads})
     add_blocks<T>(call, task.pass, task.kept_rank, task.blocks, task.kept_first + k / values, k % values, task.end,
-                  task.carried);
+                  task.left, task.leaves);
 }
 
 unsigned grid_of(int64_t count) {
@@ -57,9 +59,9 @@ int warps_of_block(int64_t warp_bytes, int64_t block_limit, int64_t sm_limit) {
   return best;
 }
 
-// From this size of the last matrix dim on a warp shares an event: of smaller ones the scratch of 32 fits into shared
-// memory many times over.
-constexpr int64_t kLeastTeam = 17;
+// A warp shares an event where the scratch of 32 leaves an SM fewer warps than hide its waiting, from a size on that
+// gives the threads of a team something to do.
+constexpr int64_t kLeastTeam = 8, kWarpsToHide = 8;
 
 // One part of a call: who runs it, and how its scratch is cut up.
 struct Launch {
@@ -76,8 +78,9 @@ struct Launch {
     const Call& call = part.call;
     const int64_t block_limit = workspace.shared_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     count = round = product(call.shape, call.rank);
+    const int64_t sm_limit = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
     if (op.team.launch[vjp][is_double] && call.extent[0] >= kLeastTeam &&
-        op.team.warp_bytes[vjp][is_double](call) <= block_limit)
+        op.thread.warp_bytes[vjp][is_double](call) * kWarpsToHide > sm_limit)
       passes = &op.team;
     int64_t of_warp = passes == &op.team ? 1 : kWarp;  // events, or blocks, that a warp takes at once
     if (part.kept_rank >= 0) {
@@ -85,18 +88,20 @@ struct Launch {
       count = product(call.shape, part.kept_rank) * blocks.count;
       round = round_of(part, blocks, is_double);
       if (of_warp > 1) of_warp = kWarp / kSumsOfBlock;
-      partial = aligned(round * blocks.values * (is_double ? 8 : 4)), carried = aligned(8 * blocks.values);
+      partial = aligned(round * blocks.values * (is_double ? 8 : 4)), carried = 2 * aligned(8 * blocks.values);
     }
     workspace.bytes = passes->warp_bytes[vjp][is_double](call);
     workspace.warps = std::min((round + of_warp - 1) / of_warp, kMostWarpsInAll);
     if (workspace.bytes <= block_limit) {
-      workspace.warps_per_block =
-          warps_of_block(workspace.bytes, block_limit, ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+      workspace.warps_per_block = warps_of_block(workspace.bytes, block_limit, sm_limit);
     } else {
       workspace.bytes = aligned(workspace.bytes);
       workspace.warps = std::min(workspace.warps, std::max<int64_t>(kScratchBytes / workspace.bytes, 1));
       scratch = workspace.warps * workspace.bytes;
     }
+    const int64_t processors = ask(cudaDevAttrMultiProcessorCount);
+    while (workspace.warps_per_block > 1 && workspace.warps < workspace.warps_per_block * processors)
+      workspace.warps_per_block /= 2;  // each SM gets some
   }
 };
 
@@ -120,7 +125,8 @@ cudaError_t reduce(const PassSpec& pass, bool vjp, const Launch& launch, const C
   if (launch.blocks.terms == 0) return add<T>(call, task, stream);
   Blocks& blocks = task.blocks;
   blocks.partial = scratch + launch.scratch;
-  task.carried = reinterpret_cast<double*>(blocks.partial + launch.partial);
+  task.left = reinterpret_cast<double*>(blocks.partial + launch.partial);
+  task.leaves = task.left + launch.carried / 16;
   for (; blocks.first < launch.count; blocks.first = task.end) {
     task.end = std::min(blocks.first + launch.round, launch.count);
     task.kept_first = blocks.first / blocks.count, task.kept_end = (task.end - 1) / blocks.count + 1;
@@ -128,6 +134,7 @@ cudaError_t reduce(const PassSpec& pass, bool vjp, const Launch& launch, const C
         launch.passes->launch[vjp][sizeof(T) == 8](work, task.end - blocks.first, blocks, launch.workspace, stream);
     if (error == cudaSuccess) error = add<T>(call, task, stream);
     if (error != cudaSuccess) return error;
+    std::swap(task.left, task.leaves);
   }
   return cudaSuccess;
 }
@@ -146,6 +153,8 @@ cudaError_t run_on_gpu(const CudaKernels& op, bool vjp, bool is_double, const Ca
   for (const Part& part : parts_of(merged(call, op.pass[vjp]), op.pass[vjp])) {
     Launch launch(op, vjp, is_double, part);
     launch.workspace.data = launch.scratch ? scratch : nullptr;
+    if (launch.passes == &op.thread && launch.workspace.bytes / (is_double ? 8 : 4) > INT_MAX)
+      return cudaErrorInvalidValue;  // a thread counts the values of its warp in 32 bits: d = 11,000, 8 GB of scratch
     CudaCall work{part.call, {}};
     std::copy_n(call.attributes, op.attribute_count, work.attributes);
     work.call.attributes = nullptr;

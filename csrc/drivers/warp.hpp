@@ -133,7 +133,9 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
           }
         *values<I>() = static_cast<Value<I>>(data[at[I]]);
       } else {
-        if (I != kInPlace.input && lanes_where(loaded[I] == at[I]) == kAll) return;  // one for many events
+        bool is_kept = true;  // until the result is computed over it
+        if constexpr (I == kInPlace.input) is_kept = call.operand[kInPlace.output].reduced;
+        if (is_kept && lanes_where(loaded[I] == at[I]) == kAll) return;  // one for many events
         loaded[I] = at[I];
         const int64_t d = call.extent[spec.symbol[0]];
         if constexpr (spec.drawable)
@@ -193,7 +195,9 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
       const int64_t n = packed_values(Pass::operand(I), call.extent);
       for (int64_t j = rank_in_team(); j < n; j += kTeam) {
         T& sum = sums[I][j * kOwnSums + term % kOwnSums];
-        sum = sum + values<I>()[j];
+        // A slot that is indexed by j would keep the whole pack in memory.
+        if constexpr (Pass::operand(I).kind == Kind::scalar) sum = sum + *values<I>();
+        else sum = sum + values<I>()[j];
       }
     }
   }
@@ -228,7 +232,7 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
   // partial sum number k of a block, of its terms k, k + 8, ...
   template <int... I>
   REPARAM_HD void run(int64_t count, const Blocks& blocks, int64_t warp, int64_t warps, Indices<I...> all) {
-    const bool wants_values = any_value_wanted<Op, kVjp>(call), reduces = blocks.partial != nullptr;
+    const bool wants_values = any_value_wanted<Op, kVjp>(call), reduces = blocks.terms > 0;
     const int threads = kShare ? kWarp : reduces ? kSums : 1, together = kWarp / threads;
     const int part = lane_of_warp() % threads, apart = kShare ? 1 : threads;
     const int64_t terms = blocks.terms < kBlockTerms ? blocks.terms : int64_t{kBlockTerms};
@@ -259,7 +263,7 @@ template <class Op, class T, bool kVjp, class N>
 REPARAM_HD void run_warp(const Call& call, const double* attributes, int64_t count, const Blocks& blocks, int64_t warp,
                          int64_t warps, char* arena) {
   if constexpr (is_elementwise<Op, kVjp>() && !kShare)
-    if (!blocks.partial) {
+    if (blocks.terms == 0) {
       Elementwise<Op, T, kVjp> elementwise{call, attributes, {}, {}, {}};
       for (int64_t event = warp * kWarp + lane_of_warp(); event < count; event += warps * kWarp)
         elementwise.run(event, event + 1);

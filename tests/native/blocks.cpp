@@ -71,8 +71,8 @@ void run_in_blocks(const OpKernels& op, Call call, int64_t round) {
     }
     Blocks blocks = blocks_of(part, pass);
     const int64_t total = product(part.call.shape, part.kept_rank) * blocks.count;
-    std::vector<double> partial(static_cast<size_t>(round * blocks.values)),
-        carried(static_cast<size_t>(blocks.values));
+    std::vector<double> partial(static_cast<size_t>(round * blocks.values)), left(static_cast<size_t>(blocks.values)),
+        leaves(left);
     blocks.partial = reinterpret_cast<char*>(partial.data());
     for (; blocks.first < total; blocks.first += round) {
       const int64_t end = blocks.first + round < total ? blocks.first + round : total;
@@ -80,9 +80,10 @@ void run_in_blocks(const OpKernels& op, Call call, int64_t round) {
         const Partials sums = blocks.sums<double>(block);
         kernel.run(part.call, blocks.begin(block), blocks.end(block), room, &sums);
       }
-      for (int64_t kept = blocks.first / blocks.count; kept <= (end - 1) / blocks.count; ++kept)
+      for (int64_t kept = (end - 1) / blocks.count; kept >= blocks.first / blocks.count; --kept)
         for (int64_t j = 0; j < blocks.values; ++j)
-          add_blocks<double>(part.call, pass, part.kept_rank, blocks, kept, j, end, carried.data());
+          add_blocks<double>(part.call, pass, part.kept_rank, blocks, kept, j, end, left.data(), leaves.data());
+      left.swap(leaves);
     }
   }
 }

@@ -83,13 +83,12 @@ inline void run_in_warps(Warp& threads, const WarpKernels& kernels, const Case& 
   for (const Part& part : parts_of(call, pass)) {
     int64_t count = product(part.call.shape, part.call.rank);
     Blocks blocks;
-    std::vector<double> partial, carried;
+    std::vector<double> partial;
     if (part.kept_rank >= 0) {
       blocks = blocks_of(part, pass);
       count = product(part.call.shape, part.kept_rank) * blocks.count;
       partial.resize(static_cast<size_t>(count * blocks.values + 1));
       blocks.partial = reinterpret_cast<char*>(partial.data());
-      carried.resize(static_cast<size_t>(blocks.values));
     }
     const auto bytes = static_cast<size_t>(kernels.warp_bytes[c.vjp][c.is_double](part.call));
     for (int64_t warp = 0; warp < kWarps && count; ++warp) {
@@ -100,8 +99,8 @@ inline void run_in_warps(Warp& threads, const WarpKernels& kernels, const Case& 
     if (part.kept_rank < 0) continue;
     for (int64_t kept = 0; kept < product(part.call.shape, part.kept_rank); ++kept)
       for (int64_t j = 0; j < blocks.values; ++j)
-        if (c.is_double) add_blocks<double>(part.call, pass, part.kept_rank, blocks, kept, j, count, carried.data());
-        else add_blocks<float>(part.call, pass, part.kept_rank, blocks, kept, j, count, carried.data());
+        if (c.is_double) add_blocks<double>(part.call, pass, part.kept_rank, blocks, kept, j, count, nullptr, nullptr);
+        else add_blocks<float>(part.call, pass, part.kept_rank, blocks, kept, j, count, nullptr, nullptr);
   }
 }
 
