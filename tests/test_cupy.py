@@ -220,18 +220,22 @@ def test_a_draw_is_uploaded_once_for_each_stream(gpu):
     same_bits(rp.normal_transform(of_gpu, x, x).get(), rp.normal_transform(draw, x, x).get())
 
 
-def test_what_is_uploaded_for_a_graph_is_not_kept(gpu):
-    """It comes to be when the graph runs."""
+def test_nothing_is_uploaded_while_a_graph_is_captured(gpu):
     cupy = gpu[0]
     draw, x = rp.random.Draw(0, np.arange(3)), cupy.asarray(np.ones(3))
     uploads = fake_cupy.counts["uploads"]
     with cupy.cuda.Stream() as stream:
         stream.captures = True
-        rp.normal_transform(draw, x, x)
-        stream.captures = False
-        for _ in range(2):
+        with pytest.raises(
+            RuntimeError, match="cannot be uploaded while a graph is captured: make the call once before"
+        ):
             rp.normal_transform(draw, x, x)
-    assert fake_cupy.counts["uploads"] == uploads + 2
+        assert fake_cupy.counts["uploads"] == uploads
+        stream.captures = False
+        rp.normal_transform(draw, x, x)
+        stream.captures = True
+        rp.normal_transform(draw, x, x)
+    assert fake_cupy.counts["uploads"] == uploads + 1
 
 
 def test_only_a_check_waits(gpu):

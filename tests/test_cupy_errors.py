@@ -69,8 +69,8 @@ def test_a_backend_without_a_gpu(gpu, name):
     with rp.backend(name):
         refused(
             ValueError,
-            f"normal_entropy: CuPy arrays run on native:cuda alone, but the backend is {name}; leave it (the device "
-            "follows the arrays), or move the arrays by cupy.asnumpy",
+            f"normal_entropy: CuPy arrays run on native:cuda alone, but the backend is {name}; drop that choice "
+            "(rp.backend, REPARAM_BACKEND), or move the arrays by cupy.asnumpy",
             rp.normal_entropy, x,
         )  # fmt: skip
     with rp.backend("native"):
@@ -138,8 +138,9 @@ def test_a_stream_of_another_device(gpu):
         fake_cupy._streams[other.ptr] = {1: 0}
         refused(
             RuntimeError,
-            "normal_entropy: GPU 0 refuses CuPy's current stream, as it does one of another GPU: make a stream current "
-            "that was made under `with cupy.cuda.Device(0)`: invalid resource handle (cudaErrorInvalidResourceHandle)",
+            "normal_entropy: CuPy's current stream was not made on GPU 0, where the arrays are, or is gone: make one "
+            "current that was made under `with cupy.cuda.Device(0)`: invalid resource handle "
+            "(cudaErrorInvalidResourceHandle)",
             rp.normal_entropy, x,
         )  # fmt: skip
     assert rp.normal_entropy(x).shape == (3,)
@@ -163,8 +164,8 @@ def test_a_build_without_cuda(gpu, monkeypatch):
          "the driver of this machine (for CUDA 12.4) is older than the CUDA 13.0 that reparam was built with: install "
          "a driver for CUDA 13.0, or build reparam with the toolkit of the driver: "),
         ("no image (cudaErrorNoKernelImageForDevice)",
-         "reparam was compiled for GPUs of kind 80 90, and GPU 0 has compute capability 90: build it with "
-         "REPARAM_CUDA_ARCHITECTURES=90: "),
+         "reparam was compiled for GPUs of kind 80 90, and GPU 0 has compute capability 90: build it by "
+         "SKBUILD_CMAKE_DEFINE=REPARAM_CUDA_ARCHITECTURES=90 pip install .: "),
         ("lost (cudaErrorIllegalAddress)",
          "a kernel failed, and with it this process's use of the GPU; start the process anew: "),
         ("else (cudaErrorUnknown)", ""),
@@ -181,7 +182,7 @@ def test_out_of_memory_and_back(gpu):
     x = on(cupy, 0, np.ones(1000))
     fake_cupy.pool.kept, fake_cupy.pool.limit = 10**6, fake_cupy.pool.used_bytes() + 10**6 + 100
     before = fake_cupy.pool.used_bytes()
-    advice = r"cupy\.get_default_memory_pool\(\)\.free_all_blocks\(\), and smaller batches"
+    advice = r"\(torch\.cuda\.empty_cache\(\)\), or take smaller batches"
     with pytest.raises(MemoryError, match=rf"^normal_entropy: GPU 0 is out of memory: Out of memory.*{advice}"):
         rp.normal_entropy(x)
     assert fake_cupy.pool.used_bytes() == before

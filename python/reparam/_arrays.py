@@ -39,7 +39,7 @@ __all__ = [
 Array = NDArray[Any]
 P = ParamSpec("P")
 T = TypeVar("T")
-CUDA_OF_DLPACK = 2
+CUDA_OF_DLPACK = (2, 13)  # memory of a GPU, managed memory
 
 
 def cupy_is_there() -> bool:
@@ -120,15 +120,26 @@ def move(x: Any, like: Any) -> Any:
     """The array in the library and on the device of another one."""
     if not is_cupy(like):
         return to_numpy(x)
+    xp = namespace_of(like)
     with like.device:
-        return namespace_of(like).asarray(x)
+        if isinstance(x, np.ndarray):
+            _refuse_capture(xp.cuda.get_current_stream())
+        return xp.asarray(x)
+
+
+def _refuse_capture(stream: Any) -> None:
+    """An upload would become part of the graph, and CuPy would wait for ever to have its buffer back."""
+    if stream.is_capturing():
+        raise RuntimeError(
+            "what lies in NumPy's memory cannot be uploaded while a graph is captured: make the call once before the "
+            "capture, or give CuPy arrays (an index of a Draw, too)"
+        )
 
 
 def kept_on_gpu(table: dict[Any, Any], name: Any, array: Array, like: Any) -> Any:
     """The array where another one is, uploaded once and kept in the table under its name.
 
-    Each stream has its own, since another one would have to wait for the upload. What is uploaded while a graph is
-    captured is not kept: it comes to be when the graph runs.
+    Each stream has its own, since another one would have to wait for the upload.
     """
     xp = namespace_of(like)
     with like.device:
@@ -136,13 +147,13 @@ def kept_on_gpu(table: dict[Any, Any], name: Any, array: Array, like: Any) -> An
         place = (name, xp, like.device.id, stream.ptr)
         found = table.get(place)
         if found is None:
-            found = xp.asarray(array)
-            if not stream.is_capturing():
-                table[place] = found
+            _refuse_capture(stream)
+            found = table[place] = xp.asarray(array)
         return found
 
 
 _diagonals: dict[Any, Any] = {}
+_triangles: dict[Any, Any] = {}
 
 
 def diagonal_of_triangle(d: int, like: Any) -> Array:
@@ -154,18 +165,25 @@ def diagonal_of_triangle(d: int, like: Any) -> Array:
 
 def triangle(d: int, like: Any) -> tuple[Array, Array]:
     """Rows and columns of the entries of a lower triangle, as indices of arrays like this one."""
-    rows, columns = np.tril_indices(d)  # CuPy's own waits for the GPU
-    return (move(rows, like), move(columns, like)) if is_cupy(like) else (rows, columns)
+    places = np.tril_indices(d)  # CuPy's own waits for the GPU
+    if not is_cupy(like):
+        return places
+    rows, columns = (kept_on_gpu(_triangles, (d, k), places[k], like) for k in range(2))
+    return rows, columns
 
 
 def adopt(value: Any) -> Any:
-    """An array of CuPy for memory of a GPU that another library shows, without a copy; None for anything else."""
-    shown = _asked(lambda: value.__cuda_array_interface__)
-    if shown is None and _asked(lambda: value.__dlpack_device__()[0]) != CUDA_OF_DLPACK:
+    """An array of CuPy for memory of a GPU that another library shows, without a copy; None for anything else.
+
+    DLPack goes first: it keeps the device, and our stream waits for the other library's. The interface names a stream
+    for which the host waits, or none.
+    """
+    by_dlpack = _asked(lambda: value.__dlpack_device__()[0]) in CUDA_OF_DLPACK
+    if not by_dlpack and _asked(lambda: value.__cuda_array_interface__) is None:
         return None
     import cupy  # noqa: PLC0415  only for who has a GPU
 
-    return cupy.from_dlpack(value) if shown is None else cupy.asarray(value)
+    return cupy.from_dlpack(value) if by_dlpack else cupy.asarray(value)
 
 
 def _asked(question: Callable[[], Any]) -> Any:

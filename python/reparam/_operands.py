@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check
-from ._arrays import cupy_is_there, is_cupy, kept_on_gpu, namespace_of
+from ._arrays import cupy_is_there, device_of, is_cupy, kept_on_gpu, namespace_of
 from ._op import Pass
 from ._signature import Operand
 
@@ -45,8 +45,9 @@ class Draw:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", _check.as_key(self.key, "Draw: key"))
-        index = _check.as_index("Draw: index", self.index)
-        object.__setattr__(self, "index", _as_constant(index.copy(order="C")))
+        with device_of(self.index):  # CuPy copies to the current one
+            index = _check.as_index("Draw: index", self.index).copy(order="C")
+        object.__setattr__(self, "index", _as_constant(index))
 
     def __getitem__(self, at: Any) -> Draw:
         """The same noise for other events, or in another shape: what NumPy makes of ``index[at]``."""

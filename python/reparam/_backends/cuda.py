@@ -12,10 +12,13 @@ from .._op import Pass
 from .._operands import Draw, index_like
 from .._signature import Operand
 
+_why_not = "it found no nvcc"
 try:
     from .. import _cuda
-except ImportError:  # a build without nvcc
+except ImportError as error:
     _cuda = None  # type: ignore[assignment]
+    if not isinstance(error, ModuleNotFoundError) and "cannot import name" not in str(error):
+        _why_not = f"they do not load: {error}"
 
 
 Strides = list[int]
@@ -25,7 +28,7 @@ Entry = tuple[int, Strides, Strides] | tuple[int, Strides, Strides, int]
 def describe() -> dict[str, str]:
     """What ``reparam info`` says of GPUs: what was compiled, the driver, the devices or why there are none."""
     if _cuda is None:
-        return {"kernels": "none in this build: it found no nvcc"}
+        return {"kernels": f"none in this build: {_why_not}"}
     driver = _cuda.versions()[0]
     about = {"kernels": f"for {_cuda.targets} by {_cuda.compiler}"}
     about["driver"] = f"for CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "none"
@@ -41,8 +44,8 @@ def on(device: Any, name: str) -> Iterator[None]:
     """Make the GPU of a call's arrays the current one; errors of the GPU say what to do."""
     if _cuda is None:
         raise TypeError(
-            f"{name}: this build of reparam has no kernels for CuPy arrays, it found no nvcc: install reparam where "
-            "nvcc is, or move the arrays by cupy.asnumpy"
+            f"{name}: this build of reparam has no kernels for CuPy arrays, {_why_not}: install reparam "
+            "where nvcc is, or move the arrays by cupy.asnumpy"
         )
     try:
         with device:

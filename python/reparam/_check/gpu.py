@@ -47,8 +47,8 @@ def refuse_backend(owner: str, backend: str) -> None:
     """A backend of the CPU was asked for by its name."""
     if backend not in {"", "native"}:
         raise ValueError(
-            f"{owner}: CuPy arrays run on native:cuda alone, but the backend is {backend}; leave it (the device "
-            "follows the arrays), or move the arrays by cupy.asnumpy"
+            f"{owner}: CuPy arrays run on native:cuda alone, but the backend is {backend}; drop that choice "
+            "(rp.backend, REPARAM_BACKEND), or move the arrays by cupy.asnumpy"
         )
 
 
@@ -67,8 +67,8 @@ def explain(owner: str, error: Exception, device: Any, compiled: Any) -> Excepti
     text = str(error).removeprefix(f"{owner}: ")
     if isinstance(error, MemoryError):
         return MemoryError(
-            f"{owner}: GPU {device.id} is out of memory: {text}; what CuPy's pool keeps without an array is given back "
-            "by cupy.get_default_memory_pool().free_all_blocks(), and smaller batches need less"
+            f"{owner}: GPU {device.id} is out of memory: {text.rstrip('.')}; drop arrays that you no longer need, give "
+            "back what other libraries keep (torch.cuda.empty_cache()), or take smaller batches"
         )
     if compiled is None or "cudaError" not in text:
         return error
@@ -85,12 +85,12 @@ def explain(owner: str, error: Exception, device: Any, compiled: Any) -> Excepti
         capability = device.compute_capability
         advice = (
             f"reparam was compiled for GPUs of kind {compiled.targets}, and GPU {device.id} has compute capability "
-            f"{capability}: build it with REPARAM_CUDA_ARCHITECTURES={capability}: "
+            f"{capability}: build it by SKBUILD_CMAKE_DEFINE=REPARAM_CUDA_ARCHITECTURES={capability} pip install .: "
         )
     elif OTHER_STREAM in text:
         advice = (
-            f"GPU {device.id} refuses CuPy's current stream, as it does one of another GPU: make a stream current that "
-            f"was made under `with cupy.cuda.Device({device.id})`: "
+            f"CuPy's current stream was not made on GPU {device.id}, where the arrays are, or is gone: make one "
+            f"current that was made under `with cupy.cuda.Device({device.id})`: "
         )
     elif any(name in text for name in LOST):
         advice = "a kernel failed, and with it this process's use of the GPU; start the process anew: "

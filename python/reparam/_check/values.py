@@ -38,7 +38,11 @@ def as_array(name: str, value: Any, wanted: str = "an array") -> Array:
     _refuse_mask(name, value)
     try:
         array = adopt(value)
-    except (AttributeError, BufferError, ImportError, RuntimeError, TypeError, ValueError) as error:
+    except ImportError as error:
+        raise TypeError(
+            f"{name} lies on a GPU, for which reparam needs CuPy: pip install cupy-cuda13x, or move it to the host"
+        ) from error
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{name} lies on a GPU and cannot be read by CuPy: {error}") from error
     if array is not None:
         return array

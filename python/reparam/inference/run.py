@@ -67,6 +67,7 @@ class Run:
         self.fields = [x.reshape(count, *x.shape[streams.ndim :]).copy() for x in (start.loc, start._scale)]
         self.n_steps, self.converged = np.zeros(count, np.int64), np.zeros(count, bool)
         self._told: list[tuple[Array, Array, Array]] = []  # of each step: which problems, their ELBO, its error
+        self._waiting = 0  # of these, from which on they are still where the arrays are
         self.target, self.streams, self.state = log_joint, streams, ascent.start(start)
         self.rows = np.arange(count)
         self._set_running(np.ones(streams.shape, bool))
@@ -76,6 +77,7 @@ class Run:
     def _set_running(self, running: Any) -> None:
         self.running = np.asarray(running)
         self.is_running = move(self.running, self.start.loc)  # where the arrays are
+        self._rows = np.where(self.running.reshape(-1), self.rows, -1)  # -1: it has stopped
 
     def go(self, steps: int, key: int, num_samples: int, estimator: str) -> Any:
         """Take at most so many steps; gives q."""
@@ -106,8 +108,8 @@ class Run:
             self.next_look = math.ceil(self.next_look * GROWTH)
 
     def _remember(self, value: Array, error: Array) -> None:
-        rows = np.where(self.running.reshape(-1), self.rows, -1)  # -1: it has stopped
-        self._told.append((rows, value.reshape(-1), error.reshape(-1)))
+        value, error = (x.reshape(-1).astype(self.start.dtype, copy=False) for x in (value, error))
+        self._told.append((self._rows, value, error))
 
     def history(self) -> list[Array]:
         """The ELBO and its standard error at each step, shape (2, problems); NaN of a problem that has stopped."""
@@ -115,7 +117,7 @@ class Run:
         for rows, *values in self._told:
             at = rows >= 0
             told = np.full((2, len(self.n_steps)), np.nan, self.start.dtype)
-            told[:, rows[at]] = [to_numpy(x)[at] for x in values]
+            told[:, rows[at]] = [x[at] for x in values]
             made.append(told)
         return made
 
@@ -127,6 +129,10 @@ class Run:
         q = self.ascent.q(self.state)
         done = (growth <= limit) & (error <= limit) & (_ahead(q, window.fields[2]) <= limit)
         done, finite = to_numpy(done), to_numpy(window.finite)
+        waiting = self._told[self._waiting :]
+        told = to_numpy(np.stack([x for _, *both in waiting for x in both])).reshape(len(waiting), 2, -1)
+        self._told[self._waiting :] = [(rows, *both) for (rows, *_), both in zip(waiting, told, strict=True)]
+        self._waiting = len(self._told)
         stops = np.asarray(self.running & (done | ~finite | last))
         at = np.flatnonzero(stops.reshape(-1))
         rows, count = self.rows[at], stops.size
