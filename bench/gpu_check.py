@@ -1,49 +1,47 @@
 # SPDX-License-Identifier: MIT
 """All checks and measurements of the kernels for GPUs, in ten minutes: ``python bench/gpu_check.py``.
 
-Builds reparam in place where nvcc is, else takes what was built before or is installed. Each stage runs in a process
-of its own with a time of its own, so that what fails or hangs in one spoils no other; what a stage needs and the
-machine lacks is named. A table of speeds comes last. Exit status: 0; 1 where a check failed; 2 without GPU or kernels.
+Builds reparam where nvcc is, else takes what was built before or is installed. Each stage runs in a process of its own
+with a time of its own, so that what fails or hangs in one spoils no other; what a stage needs and the machine lacks is
+named. A table of speeds comes last, and goes to ``--json`` as well. Exit status: 0; 1 where a check failed; 2 without
+GPU or kernels.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib.util
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILT = ROOT / "build" / "gpu_check"
+if __package__:
+    from . import gpu_build
+else:  # a script, whose folder is where modules are looked for
+    import gpu_build
+
 WHOLE = 570.0  # seconds
 GRACE = 20.0  # seconds in which a stage whose time is up may end by itself
-WANTED = "REPARAM_CUDA=ON;REPARAM_CUDA_ARCHITECTURES="
 SHOWN = 5  # failures of a stage in the summary
 FAILED_CHECKS = "ended with status 1"
-TOOLKIT = ("/usr/local/cuda/bin",)
 COLUMNS = (("row", 58), ("ms", 9), ("GB/s", 7), ("of copy", 8), ("torch", 8), ("cupy", 8), ("jax", 8), ("targets", 26))
 MARKS = {True: "yes", False: "no", None: "-"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A command and its seconds; ``needs`` are modules and programs without which it is skipped."""
+    """A command and its seconds, and what it is skipped without: modules, and the program for a tool that watches."""
 
     name: str
     command: tuple[str, ...]
     seconds: float
     modules: tuple[str, ...] = ()
-    program: str = ""
+    tool: str = ""  # of compute-sanitizer
     reports: bool = True  # whether it takes --seconds and --report
 
 
@@ -53,10 +51,13 @@ def checks(stage: str) -> tuple[str, ...]:
 
 
 def tests(*which: str) -> tuple[str, ...]:
-    """A command of pytest in this tree, which fails at once where there is no test left to run."""
-    return (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", *which)
+    """A command of pytest in this tree, by four processes where it can; CuPy may have come to warn of its own use."""
+    how = ("-p", "no:cacheprovider", "--maxfail=15", "--tb=short", "-W", "default::DeprecationWarning")
+    spread = ("-n", "4") if importlib.util.find_spec("xdist") else ()
+    return (sys.executable, "-m", "pytest", "-q", *how, *spread, *which)
 
 
+TESTS = tuple(f"tests/test_{name}.py" for name in ("gpu", "gpu_calls", "cupy_parts", "cupy_models"))
 STAGES = (
     Stage("noise, bit for bit", checks("noise"), 30),
     Stage("every op, every d", checks("sizes"), 100),
@@ -64,13 +65,15 @@ STAGES = (
     Stage("speed", (sys.executable, "-m", "reparam._bench.gpu_speed"), 120),
     Stage("the same bits again", checks("repeats"), 40),
     Stage(  # the table of ops was the second stage
-        "tests on the GPU", tests("-m", "gpu", "-k", "not test_forward and not test_vjp", "tests/test_gpu.py"), 45,
+        "tests on the GPU", tests("-m", "gpu", "-k", "not test_forward and not test_vjp", *TESTS), 90,
         ("pytest", "scipy"), reports=False,
     ),
-    Stage("memory accesses", checks("few"), 50, program="compute-sanitizer"),
-    Stage("AVX-512", tests("-k", "avx512", "tests/test_ops.py"), 45, ("pytest", "scipy"), reports=False),
+    Stage("memory accesses", checks("few"), 25, tool="memcheck"),
+    Stage("races", checks("races"), 25, tool="racecheck"),
 )  # fmt: skip
-WATCHED = ("compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", "--report-api-errors", "no")
+SANITIZER = "compute-sanitizer"
+WATCHED = ("--error-exitcode", "9", "--print-limit", "20")
+OF_TOOL = {"memcheck": ("--report-api-errors", "no")}
 
 
 @dataclass
@@ -82,109 +85,14 @@ class Found:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-# ---- what is there
-
-
-def missing() -> str:
-    """What this machine lacks for any check, in one line; empty if nothing."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (libcuda.so.1)"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "a driver, but no GPU that it can use"
-    return "" if importlib.util.find_spec("cupy") else "no CuPy (pip install cupy-cuda13x)"
-
-
-def capability() -> str:
-    """Of the first GPU, as CMake names it."""
-    driver, numbers = ctypes.CDLL("libcuda.so.1"), (ctypes.c_int(0), ctypes.c_int(0))
-    driver.cuDeviceComputeCapability(ctypes.byref(numbers[0]), ctypes.byref(numbers[1]), 0)
-    return "".join(str(n.value) for n in numbers)
-
-
-def find_program(name: str) -> str | None:
-    """Its path, on the PATH or where CUDA is installed."""
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(TOOLKIT))
-
-
-def has_avx512() -> bool:
-    """Whether the CPU has what native:avx512 is compiled for."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return all(f" {name}" in flags for name in ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd"))
-
-
-def which() -> str:
-    """Which reparam the stages import."""
-    return f"the reparam in {BUILT.relative_to(ROOT)}" if (BUILT / "reparam").is_dir() else "the installed reparam"
-
-
-def environment() -> dict[str, str]:
-    """Of the stages: what was built here comes first."""
-    path = [str(BUILT)] if (BUILT / "reparam").is_dir() else []
-    path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
-
-
-# ---- building
-
-
-def build(seconds: float) -> str:
-    """Compile this tree into a folder of its own; what became of it, in words."""
-    nvcc = find_program("nvcc")
-    if nvcc is None:
-        return f"no nvcc: {which()} is used"
-    shutil.rmtree(BUILT, ignore_errors=True)
-    complete = all(importlib.util.find_spec(name) for name in ("scikit_build_core", "pybind11"))
-    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--retries", "1", "--timeout", "10"]
-    command = [*pip, "--target", str(BUILT), str(ROOT)]
-    if complete:  # then it needs no network
-        command.insert(len(pip), "--no-build-isolation")
-    settings = {"SKBUILD_CMAKE_DEFINE": WANTED + capability(), "CUDACXX": nvcc}
-    begin = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, env={**os.environ, **settings}, timeout=seconds, capture_output=True, text=True, check=False
-        )
-        ended = "\n".join((done.stdout + done.stderr).splitlines()[-30:]) if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        ended = f"not done after {seconds:.0f} s"
-    if not ended:
-        return f"built in {time.monotonic() - begin:.0f} s"
-    shutil.rmtree(BUILT, ignore_errors=True)
-    return f"the build failed, {which()} is used:\n{ended}"
-
-
-def kernels() -> str:
-    """What the stages will run, or an empty string and the reason on stderr."""
-    told = """
-import cupy, reparam as rp
-from reparam import _cuda
-names = [f"{device['name']}, {device['memory'] / 2**30:.0f} GiB" for device in _cuda.devices()]
-print(f"reparam {rp.__version__} for {_cuda.targets} by {_cuda.compiler}; CuPy {cupy.__version__}; {'; '.join(names)}")
-driver, runtime = (f"{v // 1000}.{v % 1000 // 10}" for v in _cuda.versions())
-print(f"driver for CUDA {driver}, kernels with the runtime of {runtime}")
-"""
-    done = subprocess.run([sys.executable, "-c", told], env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stderr.strip().splitlines()[-1], file=sys.stderr)
-    return done.stdout.strip()
-
-
 # ---- stages
 
 
 def lacking(stage: Stage) -> str:
     """Why a stage cannot run here; empty if it can."""
     absent = [name for name in stage.modules if not importlib.util.find_spec(name)]
-    absent += [stage.program] if stage.program and find_program(stage.program) is None else []
-    if stage.name == "AVX-512" and not has_avx512():
-        return "the CPU has no AVX-512"
-    if not all((ROOT / word).exists() for word in stage.command if word.startswith("tests/")):
+    absent += [SANITIZER] if stage.tool and gpu_build.find_program(SANITIZER) is None else []
+    if not all((gpu_build.ROOT / word).exists() for word in stage.command if word.startswith("tests/")):
         return "the tests are not here: run bench/gpu_check.py of a source tree"
     return f"no {', '.join(absent)}" if absent else ""
 
@@ -199,8 +107,9 @@ def run(stage: Stage, seconds: float, found: Found) -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report"
         command = list(stage.command)
-        if stage.program:
-            command = [str(find_program(WATCHED[0])), *WATCHED[1:], *command]
+        if stage.tool:
+            watched = (*WATCHED, *OF_TOOL.get(stage.tool, ()))
+            command = [str(gpu_build.find_program(SANITIZER)), "--tool", stage.tool, *watched, *command]
         if stage.reports:
             command += ["--seconds", f"{seconds:.0f}", "--report", str(report)]
         ended = wait(command, seconds + GRACE)
@@ -219,15 +128,15 @@ def run(stage: Stage, seconds: float, found: Found) -> None:
 
 def wait(command: list[str], seconds: float) -> str:
     """Run a command; how it ended, empty if well."""
-    process = subprocess.Popen(command, env=environment(), cwd=ROOT, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=gpu_build.environment(), cwd=gpu_build.ROOT, start_new_session=True, text=True
+    )
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
         return f"did not end in {seconds:.0f} s"
     finally:
-        if process.poll() is None:  # Ctrl-C reaches this process alone
-            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-            process.wait()
+        gpu_build.end(process)  # Ctrl-C reaches this process alone
     return f"ended with status {status}" if status else ""
 
 
@@ -263,14 +172,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=WHOLE, help="of the whole run (default %(default)s)")
     parser.add_argument("--no-build", action="store_true", help="take what was built before, or is installed")
+    parser.add_argument("--json", type=Path, help="a file for the rows of speed and what failed")
     asked = parser.parse_args()
-    lacks = missing()
+    lacks = gpu_build.missing()
     if lacks:
         print(f"bench/gpu_check.py needs a CUDA GPU and CuPy, and this machine has {lacks}")
         return 2
     end = time.monotonic() + asked.seconds
-    print(f"{which()} is used" if asked.no_build else build(0.4 * asked.seconds), flush=True)
-    checked = kernels()
+    print(f"{gpu_build.which()} is used" if asked.no_build else gpu_build.build(0.4 * asked.seconds), flush=True)
+    checked = gpu_build.kernels()
     if not checked:
         print("bench/gpu_check.py needs reparam with kernels for GPUs: install it where nvcc is (pip install .)")
         return 2
@@ -282,6 +192,8 @@ def main() -> int:
             found.skipped.append(f"{stage.name}: no time left")
         else:
             run(stage, min(stage.seconds, left), found)
+        if asked.json:  # as far as it has come
+            asked.json.write_text(json.dumps({"kernels": checked, **asdict(found)}, indent=1), encoding="utf-8")
     print()
     print("\n".join([*(f"skipped: {text}" for text in found.skipped), *(f"FAILED: {text}" for text in found.failed)]))
     print("\n".join(table(found.rows)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every op on a GPU against the kernels of the CPU, in stages: ``sizes``, ``batches``, ``repeats``, ``noise``, ``few``.
+"""Every op on a GPU against the kernels of the CPU, in stages, of which STAGES is the list.
 
 ``sizes`` holds small batches of every d against the CPU in float64, by the tolerances of the tests. ``batches`` fills
 large ones with the same events over and over: by the laws of the library each result must have the bits of its event,
@@ -24,8 +24,8 @@ from .gpu_device import Device, Report
 from .gpu_problems import NOISE, OPS, Arrays, Problem, differences, guarded, problem, run, sizes_of, ways
 from .row import DTYPES
 
-SIZES = range(1, 131)
-FEW_SIZES = (1, 3, 16, 33)
+SIZES = tuple(sorted(range(1, 131), key=lambda d: 83 * d % 131))  # mixed: where the time is up, large d are in
+FEW_SIZES, TEAM_SIZES = (1, 3, 16, 33), (33,)
 EVENTS = 31  # of a small batch
 PERIOD = 1009  # different events of a large batch: a prime, so that each stands in many places
 BATCHES = (0, 1, 31, 65535, 65536, 524281, 2**20 + 3)
@@ -40,12 +40,13 @@ KEY = 2**40 + 17
 
 
 def check_sizes(device: Device, report: Report, sizes: Sequence[int] = SIZES) -> None:
-    """Small batches of every size, all ops, passes and types; attributes in turn. The order is that of d."""
+    """Small batches of every size, all ops, passes and types; attributes in turn."""
     done = 0
-    for d in sizes:
+    for k, d in enumerate(sizes):
         for op in (op for op in OPS if d in sizes_of(op, sizes)):
             if report.over:
-                report.skip(f"sizes from d = {d}, {op.name} on: the stage's time was up, or too much failed")
+                rest = ", ".join(map(str, sorted(sizes[k + 1 :])))
+                report.skip(f"d = {d} from {op.name} on, d = {rest}: the stage's time was up, or too much failed")
                 return
             p = problem(op, d, EVENTS, d)
             for dtype in DTYPES:
@@ -236,8 +237,14 @@ def check_few(device: Device, report: Report) -> None:
     check_noise(device, report, (31,))
 
 
+def check_races(device: Device, report: Report) -> None:
+    """Where the threads of a team work in one shared memory, for a tool that watches who reads before whom."""
+    check_sizes(device, report, TEAM_SIZES)
+
+
 STAGES: dict[str, Callable[[Device, Report], None]] = {
     "sizes": check_sizes, "batches": check_batches, "repeats": check_repeats, "noise": check_noise, "few": check_few,
+    "races": check_races,
 }  # fmt: skip
 
 
@@ -251,7 +258,7 @@ def main() -> int:
     import cupy
 
     device, report = Device(cupy), Report(asked.report, asked.seconds)
-    if asked.stage == "few":
+    if asked.stage in ("few", "races"):
         cupy.cuda.set_allocator(None)  # a tool that watches memory sees no bounds inside a pool's block
     else:
         device.poison()

@@ -19,7 +19,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NVCC = shutil.which("nvcc")
 GPU = "90"  # Hopper
-WATCHED = ("cholesky_ex", "normal_tril_log_prob", "normal_tril_transform", "normal_tril_transform_and_log_prob")
+WATCHED = (
+    "cholesky_ex", "cholesky_ex_team", "normal_tril_log_prob", "normal_tril_transform",
+    "normal_tril_transform_and_log_prob",
+)  # fmt: skip
 WAYS = 4  # kernels of an op at least: two passes, two types
 
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="needs nvcc")
@@ -130,11 +133,11 @@ def compiled(entry, output, *more, source=None, instead_of_object="-c"):
 
 @needs_nvcc
 def test_kernels_keep_nothing_in_local_memory(commands, tmp_path):
-    def report(op):
-        return compiled(commands[f"{op}.cu"], tmp_path / f"{op}.o", "-Xptxas", "-v")
+    def report(unit):
+        return compiled(commands[f"{unit}.cu"], tmp_path / f"{unit}.o", "-Xptxas", "-v")
 
     with ThreadPoolExecutor(2) as pool:
-        found = {op: kernels_of(text) for op, text in zip(WATCHED, pool.map(report, WATCHED), strict=True)}
+        found = {unit: kernels_of(text) for unit, text in zip(WATCHED, pool.map(report, WATCHED), strict=True)}
     assert all(len(kernels) >= WAYS for kernels in found.values())
     slow = [str(kernel) for kernels in found.values() for kernel in in_local_memory(kernels)]
     assert not slow, "\n" + "\n".join(slow)

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""``bench/gpu_check.py`` without a GPU: its stages on NumPy's arrays, faults that they must find, and the conductor."""
+"""The stages of ``bench/gpu_check.py`` without a GPU: on NumPy's arrays, with faults that they must find."""
 
 import dataclasses
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from reparam._bench import gpu_check, gpu_device, gpu_ops, gpu_problems, gpu_speed, libraries
+from reparam._bench import gpu_check, gpu_device, gpu_ops, gpu_problems, gpu_rows, gpu_speed, libraries
 from reparam._bench.row import Target
 
 import reparam as rp
-
-SCRIPT = Path(__file__).resolve().parents[1] / "bench" / "gpu_check.py"
 
 
 class Host(gpu_device.Device):
@@ -62,7 +57,9 @@ def test_the_stages_pass_where_the_kernels_are_right(report):
 
 def test_every_op_of_the_table_is_checked():
     assert {op.name for op in gpu_problems.OPS} | set(gpu_problems.NOISE) == set(rp.OPS)
-    assert range(1, 131) == gpu_ops.SIZES
+    assert sorted(gpu_ops.SIZES) == list(range(1, 131))
+    assert max(gpu_ops.SIZES[:10]) > 100
+    assert min(gpu_ops.SIZES[:10]) < 30
     assert gpu_ops.BATCHES == (0, 1, 31, 65535, 65536, 524281, 2**20 + 3)
     assert gpu_ops.REPEATS == 100
 
@@ -160,7 +157,7 @@ def test_an_error_is_a_failure_and_many_end_the_stage(report, monkeypatch):
     gpu_ops.check_sizes(Host(), report, (1, 3))
     assert report.failures >= gpu_device.MOST_FAILURES
     assert said(report, "failed")[0].endswith("RuntimeError: an illegal memory access (cudaErrorIllegalAddress)")
-    assert said(report, "skipped")[0].startswith("sizes from d = 1, ")
+    assert said(report, "skipped")[0].startswith("d = 1 from ")
 
 
 def test_what_does_not_fit_is_cut_and_named(report, monkeypatch):
@@ -179,9 +176,9 @@ def test_rows_of_speed_run_and_agree(report, monkeypatch):
         "EVENTS": 16, "BYTES": 4e5, "ELBO_EVENTS": 50, "PARAMETERS": (1000, 50_000), "NORMALS": 4000,
         "CHOLESKY": {"float32": {4: (0.85, 20)}, "float64": {8: (0.75, 8)}}, "PULL": {16: (0.6, 12)},
     }.items():  # fmt: skip
-        monkeypatch.setattr(gpu_speed, name, value)
+        monkeypatch.setattr(gpu_rows, name, value)
     usable = ("torch",) if libraries.installed("torch") else ()
-    todo = [row for row in gpu_speed.rows(Host()) if "d=32" not in row.size]
+    todo = [row for row in gpu_rows.rows(Host()) if "d=32" not in row.size]
     gpu_speed.check_speed(Host(), report, usable, todo, 0.001)
     assert said(report, "failed") == []
     rows = said(report, "row")
@@ -192,10 +189,8 @@ def test_rows_of_speed_run_and_agree(report, monkeypatch):
 
 
 def test_a_wrong_rival_is_left_out_and_ours_is_a_failure(report, monkeypatch):
-    monkeypatch.setattr(gpu_speed, "EVENTS", 16)
-    row = gpu_speed.repeated(
-        gpu_speed.work_cholesky.forward(4, 16, "float32", "M", False, 16), 100, (Target("copy", 1),)
-    )
+    monkeypatch.setattr(gpu_rows, "EVENTS", 16)
+    row = gpu_rows.repeated(gpu_rows.work_cholesky.forward(4, 16, "float32", "M", False, 16), 100, (Target("copy", 1),))
     ours = row.contestants[0]
     wrong = dataclasses.replace(ours, library="torch", form="wrong", build=lambda a: lambda: a)
     held = gpu_speed.held_runners(Host(), report, dataclasses.replace(row, contestants=(ours, wrong)), ("torch",))
@@ -206,119 +201,14 @@ def test_a_wrong_rival_is_left_out_and_ours_is_a_failure(report, monkeypatch):
     assert "reparam wrong: AnswerError" in said(report, "failed")[0]
 
 
-# ---- the conductor
-
-
-@pytest.mark.skipif(not gpu_check.missing(), reason="needs a machine without a GPU")
-def test_without_a_gpu_it_says_so_in_a_line():
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr == ""
-    assert done.stdout == f"bench/gpu_check.py needs a CUDA GPU and CuPy, and this machine has {gpu_check.missing()}\n"
-
-
-class Driver:
-    def __init__(self, devices):
-        self._devices = devices
-
-    def cuInit(self, _):
-        return 0 if self._devices else 100
-
-    def cuDeviceGetCount(self, count):
-        count._obj.value = self._devices
-        return 0
-
-
-def test_it_names_what_is_missing(monkeypatch):
-    monkeypatch.setattr(gpu_check.ctypes, "CDLL", lambda _: Driver(0))
-    assert gpu_check.missing() == "a driver, but no GPU that it can use"
-    monkeypatch.setattr(gpu_check.ctypes, "CDLL", lambda _: Driver(1))
-    monkeypatch.setattr(gpu_check.importlib.util, "find_spec", lambda _: None)
-    assert gpu_check.missing() == "no CuPy (pip install cupy-cuda13x)"
-
-
-@pytest.fixture
-def built(monkeypatch, tmp_path):
-    """The folder of a build in another place, as an earlier run has left it."""
-    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
-    monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "build" / "gpu_check")
-    (tmp_path / "build" / "gpu_check" / "reparam").mkdir(parents=True)
-    return tmp_path / "build" / "gpu_check" / "reparam"
-
-
-def test_without_nvcc_it_takes_what_is_there(monkeypatch, built):
-    monkeypatch.setattr(gpu_check, "find_program", lambda _: None)
-    assert gpu_check.build(1.0) == "no nvcc: the reparam in build/gpu_check is used"
-    assert gpu_check.environment()["PYTHONPATH"].startswith(str(built.parent))
-    built.rmdir()
-    assert gpu_check.build(1.0) == "no nvcc: the installed reparam is used"
-    assert not gpu_check.environment()["PYTHONPATH"].startswith(str(built.parent))
-
-
-def test_a_build_that_fails_says_why(monkeypatch, built):
-    monkeypatch.setattr(gpu_check, "find_program", lambda _: "/opt/nvcc")
-    monkeypatch.setattr(gpu_check, "capability", lambda: "90")
-    asked = []
-
-    def run(command, **how):
-        asked.append((command, how["env"]))
-        return subprocess.CompletedProcess(command, 1, "compiling\n", "error: no such header\n")
-
-    monkeypatch.setattr(gpu_check.subprocess, "run", run)
-    said = "the build failed, the installed reparam is used:\ncompiling\nerror: no such header"
-    assert gpu_check.build(1.0) == said
-    (command, environment), *_ = asked
-    assert command[-1] == str(gpu_check.ROOT)
-    assert environment["SKBUILD_CMAKE_DEFINE"] == "REPARAM_CUDA=ON;REPARAM_CUDA_ARCHITECTURES=90"
-    assert environment["CUDACXX"] == "/opt/nvcc"
-    monkeypatch.setattr(gpu_check.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, "", ""))
-    assert gpu_check.build(1.0).startswith("built in ")
-
-
-REPORTS = """
-import json, sys
-from pathlib import Path
-file = Path(sys.argv[sys.argv.index("--report") + 1])
-file.write_text("".join(json.dumps(x) + "\\n" for x in {lines}))
-raise SystemExit({status})
-"""
-
-
-def stage(source, **how):
-    return gpu_check.Stage("a stage", (sys.executable, "-c", source), 30, **how)
-
-
-def test_what_stages_report_is_kept(monkeypatch):
-    found = gpu_check.Found()
-    lines = [["failed", "wrong"], ["skipped", "no jax"], ["row", {"name": "r"}], ["done", "much"]]
-    gpu_check.run(stage(REPORTS.format(lines=lines, status=1)), 30, found)
-    assert found == gpu_check.Found(["a stage: wrong"], ["a stage: no jax"], [{"name": "r"}])
-    many = gpu_check.Found()
-    gpu_check.run(stage(REPORTS.format(lines=[["failed", "wrong"]] * 9, status=1)), 30, many)
-    assert many.failed == ["a stage: wrong"] * 5 + ["a stage: and 4 more, above"]
-    gpu_check.run(stage(REPORTS.format(lines=[["skipped", "half"]], status=139)), 30, found)
-    assert found.failed[1:] == ["a stage: ended with status 139"]
-    assert found.skipped[1:] == ["a stage: half"]
-
-
-def test_a_stage_that_hangs_is_ended_with_what_it_started(monkeypatch):
-    monkeypatch.setattr(gpu_check, "GRACE", 0.0)
-    found = gpu_check.Found()
-    begin = time.monotonic()
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    gpu_check.run(stage(child, reports=False), 1.0, found)
-    assert found.failed == ["a stage: did not end in 1 s"]
-    assert time.monotonic() - begin < 20
-
-
-def test_a_stage_without_what_it_needs_is_skipped_and_named():
-    found = gpu_check.Found()
-    gpu_check.run(stage("raise SystemExit(1)", modules=("no_such_module",)), 30, found)
-    gpu_check.run(stage("raise SystemExit(1)", program="no-such-program"), 30, found)
-    assert found.skipped == ["a stage: no no_such_module", "a stage: no no-such-program"]
-    assert found.failed == []
-
-
-def test_the_stages_fit_into_ten_minutes():
-    assert gpu_check.WHOLE + gpu_check.GRACE < 600
-    assert {s.command[-1] for s in gpu_check.STAGES if s.command[2] == "reparam._bench.gpu_ops"} == set(gpu_ops.STAGES)
+def test_a_row_of_each_kind_comes_first_and_jax_last():
+    every = list(gpu_rows.rows(Host()))
+    assert [row.op for row in every[:3]] == ["cholesky", "cholesky.vjp", "elbo-linear-gaussian"]
+    assert len({row.op for row in every[:7]}) == 7
+    assert {row.op for row in every} == {row.op for row in every[:7]} | {"elbo-glm"}
+    asked = [row for row in every if any(c.library == "jax" for c in row.contestants)]
+    assert {row.op for row in asked} == {"elbo-linear-gaussian", "elbo-glm"}
+    last = list(gpu_rows.jax_rows())
+    assert all({c.library for c in row.contestants} == {"reparam", "jax"} for row in last)
+    assert not {row.name for row in last} & {row.name for row in every}
+    assert {row.op for row in last} >= {"cholesky, JAX", "cholesky.vjp, JAX"}
