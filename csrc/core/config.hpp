@@ -13,8 +13,9 @@
 // REPARAM_ONCE: functions of the driver that one object of each CPU arch holds, and every CUDA kernel for itself.
 // REPARAM_STRIDE: how far apart the values of one event lie in its packing (core/view.hpp), 1 for the lanes of a CPU,
 // 33 for the threads of a warp; 0 where all threads of a warp share one event (core/warp.hpp), whose values lie
-// together. REPARAM_SHUFFLE: vectors are the CPU's; nvcc, which never instantiates them, loses the dots of a pack in
-// the builtin.
+// together.
+//
+// REPARAM_SHUFFLE: vectors are the CPU's; nvcc, which never instantiates them, loses the dots of a pack in the builtin.
 #ifdef __CUDACC__
 #define REPARAM_HD __host__ __device__ __forceinline__
 #define REPARAM_ONCE __host__ __device__ __forceinline__

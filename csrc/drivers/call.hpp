@@ -6,7 +6,8 @@
 namespace reparam {
 
 inline constexpr int kMaxRank = 16;     // batch dims of a call
-inline constexpr int kBlockTerms = 64;  // terms of one block of a reduction (the fixed order of sums)
+inline constexpr int kBlockTerms = 64;  // terms of one block of a reduction (the fixed order of sums),
+inline constexpr int kSums = 8;         // of which term t goes into partial sum t % 8
 
 struct OperandData {
   char* data = nullptr;                 // null: an output that is not wanted

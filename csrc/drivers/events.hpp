@@ -245,7 +245,7 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
   // The sums of block `block` of the range, of `terms` terms.
   template <int I>
   REPARAM_HD void join(const Partials& partials, int64_t block, int64_t terms) {
-    if (!can_reduce<I>() || !call.operand[I].reduced || !call.operand[I].data) return;
+    if (!Pass::can_reduce(I) || !call.operand[I].reduced || !call.operand[I].data) return;
     T* to = reinterpret_cast<T*>(partials.first[I] + block * partials.block_bytes);
     if constexpr (I == kOuter) {
       outer_block().sum(terms, to);
@@ -271,13 +271,8 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
   }
 
   template <int I>
-  static consteval bool can_reduce() {
-    return Pass::spec().writes[I] && Pass::operand(I).item == Item::real;
-  }
-
-  template <int I>
   REPARAM_HD void begin() {
-    if (!can_reduce<I>() || I == kOuter || !call.operand[I].reduced) return;
+    if (!Pass::can_reduce(I) || I == kOuter || !call.operand[I].reduced) return;
     const int64_t n = packed_values(Pass::operand(I), call.extent) * kSums;
     for (int64_t j = 0; j < n; ++j) sums[I][j] = T(0);
   }
@@ -285,7 +280,7 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
   template <int I>
   REPARAM_HD void put(bool reduce) {
     if constexpr (Pass::spec().writes[I] && I != kOuter) {
-      if constexpr (can_reduce<I>())
+      if constexpr (Pass::can_reduce(I))
         if (call.operand[I].reduced) {
           if (reduce && call.operand[I].data) accumulate<I>();
           return;

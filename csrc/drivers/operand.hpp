@@ -11,6 +11,7 @@ struct PassOf {
   static consteval PassSpec spec() { return OpTraits<Op>::pass(kVjp); }
   static consteval int count() { return spec().count; }
   static consteval OperandSpec operand(int i) { return spec().operand[i]; }
+  static consteval bool can_reduce(int i) { return spec().writes[i] && operand(i).item == Item::real; }
 };
 
 // The C++ type of one element in memory and of one lane value, per operand.

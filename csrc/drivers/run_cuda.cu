@@ -10,8 +10,8 @@
 namespace reparam {
 namespace {
 
-constexpr int kThreads = 128;                          // of a block that adds
-constexpr int kWarp = 32, kSumsOfBlock = 8;            // as core/warp.hpp and drivers/shared.hpp say
+constexpr int kThreads = 128;  // of a block that adds
+constexpr int kWarp = 32;
 constexpr int64_t kMostWarpsInAll = int64_t{1} << 14;  // more than a large GPU runs at once
 constexpr int64_t kScratchBytes = int64_t{256} << 20;
 
@@ -87,7 +87,7 @@ struct Launch {
       blocks = blocks_of(part, op.pass[vjp]);
       count = product(call.shape, part.kept_rank) * blocks.count;
       round = round_of(part, blocks, is_double);
-      if (of_warp > 1) of_warp = kWarp / kSumsOfBlock;
+      if (of_warp > 1) of_warp = kWarp / kSums;
       partial = aligned(round * blocks.values * (is_double ? 8 : 4)), carried = 2 * aligned(8 * blocks.values);
     }
     workspace.bytes = passes->warp_bytes[vjp][is_double](call);

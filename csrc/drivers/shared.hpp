@@ -8,8 +8,6 @@
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr int kSums = 8;  // term t of a block goes into partial sum t % 8
-
 // The sum of the lanes, as a balanced tree.
 template <class T>
 REPARAM_HD T sum_of_lanes(T x) {

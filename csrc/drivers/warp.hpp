@@ -170,13 +170,8 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
   }
 
   template <int I>
-  static consteval bool can_reduce() {
-    return Pass::spec().writes[I] && Pass::operand(I).item == Item::real;
-  }
-
-  template <int I>
   REPARAM_HD bool sums_up() const {
-    return can_reduce<I>() && call.operand[I].reduced && call.operand[I].data;
+    return Pass::can_reduce(I) && call.operand[I].reduced && call.operand[I].data;
   }
 
   template <int I>
@@ -190,7 +185,7 @@ struct WarpPack : Body<WarpPack<Op, T, kVjp, N>, Op, T, kVjp, N> {
   // Adds the values of an event, term `term` of its block.
   template <int I>
   REPARAM_HD void accumulate(int64_t term) {
-    if constexpr (can_reduce<I>()) {
+    if constexpr (Pass::can_reduce(I)) {
       if (!sums_up<I>()) return;
       const int64_t n = packed_values(Pass::operand(I), call.extent);
       for (int64_t j = rank_in_team(); j < n; j += kTeam) {

@@ -34,6 +34,7 @@ __all__ = [
     "to_numpy",
     "triangle",
     "type_name",
+    "with_dims",
 ]
 
 Array = NDArray[Any]
@@ -108,6 +109,12 @@ def in_one_place(a: Any, b: Any) -> bool:
 def to_numpy(x: Any) -> Array:
     """The array in NumPy's memory; of CuPy a copy, for which the host waits."""
     return x.get() if is_cupy(x) else np.asarray(x)
+
+
+def with_dims(x: Any) -> Array:
+    """The array itself; an array of no dims where NumPy has made a number of one, which CuPy does not."""
+    result: Array = x if is_cupy(x) else np.asarray(x)
+    return result
 
 
 def copy_of(x: Any) -> Any:

@@ -18,6 +18,7 @@ from ._operands import (
     code_attributes,
     convert,
     device_of_call,
+    namespace_of_call,
     refuse_unknown,
     split_keywords,
     wanted_outputs,
@@ -130,7 +131,7 @@ def _run_planned(
     wanted = wanted_outputs(p, args, wrt) if p.reverse else None
     results: Results
     if out is None:
-        empty = np.empty if device is None else _namespace(inputs).empty
+        empty = np.empty if device is None else namespace_of_call(inputs).empty
         results = [
             empty(shape, dtype) if wanted is None or wanted[k] else None
             for k, (shape, dtype) in enumerate(plan.results)
@@ -267,15 +268,10 @@ def _alone_or_tuple(found: tuple[Any, ...]) -> Any:
     return found[0] if len(found) == 1 else found or None
 
 
-def _namespace(inputs: list[Any]) -> Any:
-    """The module of the arrays."""
-    return namespace_of(*inputs, *(x.index for x in inputs if isinstance(x, Draw)))
-
-
 def _run_on_backend(
     p: Pass, plan: Plan, attributes: tuple[float, ...], inputs: list[Any], results: Results, device: Any
 ) -> None:
-    xp = np if device is None else _namespace(inputs)
+    xp = np if device is None else namespace_of_call(inputs)
     for k in range(p.primals, len(inputs)):
         if inputs[k] is None:  # a cotangent of zero
             inputs[k] = xp.broadcast_to(xp.zeros((), plan.real), p.inputs[k].event_shape(plan.extents))

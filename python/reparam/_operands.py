@@ -16,7 +16,16 @@ from ._arrays import cupy_is_there, device_of, is_cupy, kept_on_gpu, namespace_o
 from ._op import Pass
 from ._signature import Operand
 
-__all__ = ["Draw", "code_attributes", "convert", "device_of_call", "index_like", "split_keywords", "wanted_outputs"]
+__all__ = [
+    "Draw",
+    "code_attributes",
+    "convert",
+    "device_of_call",
+    "index_like",
+    "namespace_of_call",
+    "split_keywords",
+    "wanted_outputs",
+]
 
 Array = NDArray[Any]
 
@@ -130,9 +139,14 @@ def convert(p: Pass, args: Sequence[Any], dtype: Any) -> tuple[list[Any], np.dty
     return values, real
 
 
+def namespace_of_call(values: Sequence[Any]) -> Any:
+    """The module of the operands' arrays, the index of a Draw being one."""
+    return namespace_of(*values, *(v.index for v in values if isinstance(v, Draw)))
+
+
 def device_of_call(p: Pass, values: Sequence[Any]) -> Any:
     """The GPU that holds the operands, None of NumPy arrays; numbers and a Draw of NumPy's index are anywhere."""
-    if not cupy_is_there() or namespace_of(*values, *(v.index for v in values if isinstance(v, Draw))) is np:
+    if not cupy_is_there() or namespace_of_call(values) is np:
         return None
     placed = [(o.name, v) for o, v in zip(p.inputs, values, strict=True) if isinstance(v, np.ndarray) or is_cupy(v)]
     drawn = [(o.name, v.index) for o, v in zip(p.inputs, values, strict=True) if isinstance(v, Draw)]
@@ -142,8 +156,7 @@ def device_of_call(p: Pass, values: Sequence[Any]) -> Any:
 def _filled_on(device: Any, number: Array, values: Sequence[Any]) -> Any:
     """A number where the arrays are, by a kernel: an upload could not be captured in a graph."""
     with device:
-        xp = namespace_of(*values, *(v.index for v in values if isinstance(v, Draw)))
-        return xp.full((), number[()], number.dtype)
+        return namespace_of_call(values).full((), number[()], number.dtype)
 
 
 def code_attributes(p: Pass, given: dict[str, Any]) -> tuple[float, ...]:

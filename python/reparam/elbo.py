@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import ops, targets
 from . import random as rp_random
-from ._arrays import is_cupy, namespace_of, on_its_device
+from ._arrays import copy_of, is_cupy, namespace_of, on_its_device, with_dims
 from ._check import as_bool, as_choice, as_float_array, as_int, broadcast_batches, one_device, same_dtype
 from .distributions import EncodedNormal, MultivariateNormal, MultivariateNormalDiag, Normal, matrix_cotangent
 from .ops import _estimators
@@ -283,7 +283,7 @@ def evaluate(
 def gradient_of(given: Any, weights: Array, shape: tuple[int, ...], names: tuple[str, str] = ("elbo", "q")) -> Array:
     """The gradient in z, times the weights where it comes by a pullback."""
     if callable(given):
-        own = weights.copy() if is_cupy(weights) else np.array(weights)
+        own = copy_of(with_dims(weights))
         return _returned("the pullback's result", given(own), shape, weights, names)
     return _returned("log_joint's gradient", given, shape, weights, names, "an array or a function")
 

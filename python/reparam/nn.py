@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from ._arrays import (
     device_of,
     in_one_place,
     is_array,
-    is_cupy,
     is_writeable,
     move,
     namespace_of,
@@ -189,15 +187,14 @@ class MLP:
             _check_array("MLP: ct_y", ct_y, self.dtype, y_shape)
             flat = grads if grads is not None or not parameter_gradient else np.empty_like(self.params)
             out = self.split(flat) if flat is not None and parameter_gradient else None
-            ct = (
-                namespace_of(ct_y).ascontiguousarray(ct_y).reshape(-1, self.sizes[-1])
-            )  # never written: the last layer is linear
+            whole = namespace_of(ct_y).ascontiguousarray(ct_y)
+            ct = whole.reshape(-1, self.sizes[-1])  # never written: the last layer is linear
             for k in range(last, -1, -1):
                 if k < last:
                     operands = (products[k], self.views[f"bias{k}"], ct)
                     ops.bias_activation.vjp(*operands, activation=self.activation, sums=(ct, None))
                 if out is not None:
-                    (ct.sum if is_cupy(ct) else partial(np.add.reduce, ct))(0, out=out[f"bias{k}"])
+                    ct.sum(0, out=out[f"bias{k}"])
                     np.matmul(inputs[k].T, ct, out=out[f"weight{k}"])
                 if k or input_gradient:
                     ct = ct @ self.views[f"weight{k}"].T

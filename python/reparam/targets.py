@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import device_of, is_cupy, move, namespace_of, to_numpy, triangle
+from ._arrays import device_of, is_cupy, move, namespace_of, to_numpy, triangle, with_dims
 from ._check import (
     as_array,
     as_choice,
@@ -285,8 +285,7 @@ class GLM(Target):
             sigma = self.noise_scale
             features, y = features / sigma[..., None, None], y / sigma[..., None]
             normalizer = -n * (np.log(sigma.astype(np.float64)) + 0.5 * math.log(2 * math.pi))
-        normalizer = normalizer if is_cupy(y) else np.asarray(normalizer)
-        return (features, y, self.prior_scale, normalizer.astype(self.dtype)), {"family": self.family}
+        return (features, y, self.prior_scale, with_dims(normalizer).astype(self.dtype)), {"family": self.family}
 
     def _log_factorials(self, y: Array) -> Array:
         """Of counts on a GPU, where the mathematics of CuPy has no lgamma: by the host, once."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .._arrays import device_of, is_cupy, namespace_of, on_its_device, triangle
+from .._arrays import device_of, is_cupy, namespace_of, on_its_device, triangle, with_dims
 from .._check import NotPositiveDefiniteError, as_bool
 from .._signature import Operand
 from .gaussian import Gaussian, check_positive
@@ -45,8 +45,7 @@ class Normal(Gaussian):
     @property
     def covariance_matrix(self) -> Array:
         """Variances as matrices, shape ``batch_shape + (1, 1)``."""
-        variance = self.variance if is_cupy(self.loc) else np.asarray(self.variance)
-        return variance[..., None, None]
+        return with_dims(self.variance)[..., None, None]
 
 
 class MultivariateNormalDiag(Gaussian):

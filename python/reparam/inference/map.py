@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .._arrays import device_of, is_cupy, namespace_of
+from .._arrays import device_of, namespace_of, with_dims
 from .._check import as_bool, as_float, as_float_array, as_int, broadcast_batches, check_finite, same_dtype
 from ..distributions import MultivariateNormal
 from ..elbo import evaluate, gradient_of
@@ -183,7 +183,7 @@ class _Search:
         distance = self._distance() if distance is None else distance
         zero, known = (self.grad == 0).all(axis=-1), ~self.fresh & (distance <= math.sqrt(self.tol))
         small: Array = np.isfinite(self.log_prob) & (np.abs(self.grad).max(axis=-1) <= self.limit)
-        return _as_array(small & (zero | known))
+        return with_dims(small & (zero | known))
 
     def _distance(self) -> Array:
         with np.errstate(all="ignore"):
@@ -237,12 +237,6 @@ class _Search:
         self.fresh, self.restarts = self.fresh | which, self.restarts + which
 
 
-def _as_array(x: Any) -> Array:
-    """An array also of a batch without dims, of which NumPy makes a number."""
-    result: Array = x if is_cupy(x) else np.asarray(x)
-    return result
-
-
 def _dot(a: Array, b: Array) -> Array:
     result: Array = (a * b).sum(axis=-1)
     return result
@@ -280,12 +274,12 @@ def _precision(search: _Search) -> Array:
 
 def _laplace(value: Array, precision: Array) -> tuple[MultivariateNormal, Array]:
     """The Gaussians, and which of them there are; NaN in the others."""
-    xp, finite = namespace_of(value), _as_array(np.isfinite(precision).all(axis=(-1, -2)))
+    xp, finite = namespace_of(value), with_dims(np.isfinite(precision).all(axis=(-1, -2)))
     identity = xp.eye(value.shape[-1], dtype=value.dtype)
     precision = np.where(finite[..., None, None], precision, identity)
     backwards: Array = xp.ascontiguousarray(precision[..., ::-1, ::-1])  # the order in which its factor is made
-    failed = _as_array(ops.cholesky_ex(backwards).info | ops.cholesky_ex(precision).info).astype(bool)
-    proper = _as_array(finite & ~failed)
+    failed = with_dims(ops.cholesky_ex(backwards).info | ops.cholesky_ex(precision).info).astype(bool)
+    proper = with_dims(finite & ~failed)
     made = MultivariateNormal(value, precision_matrix=np.where(proper[..., None, None], precision, identity))
     if np.all(proper):
         return made, proper

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays import device_of, is_cupy, may_share_memory, namespace_of
+from .._arrays import copy_of, device_of, is_cupy, may_share_memory, namespace_of, with_dims
 from .._check import NotPositiveDefiniteError, as_bool, as_float, as_float_array, check_operands, check_out
 from .._op import Op, Pass, op, real_positive, select
 from .._operands import refuse_unknown, split_keywords, wanted_outputs
@@ -228,7 +228,7 @@ class Cholesky(Op):
         both = None if out is None else (out, namespace_of(a).empty(getattr(a, "shape", ())[:-2], np.int32))
         scale_tril, info = _run(cholesky_ex, a, out=both)
         if jitter is not None and np.count_nonzero(info):
-            info = _try_again(a, scale_tril, info.copy() if is_cupy(info) else np.array(info), jitter)
+            info = _try_again(a, scale_tril, copy_of(with_dims(info)), jitter)
         if check and np.count_nonzero(info):  # a third of the time of any()
             raise NotPositiveDefiniteError(info)
         return scale_tril
