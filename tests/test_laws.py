@@ -28,7 +28,7 @@ PYTHON_LAYERS = [
     {"random", "distributions", "targets", "elbo", "optim", "nn"},
     {"inference"},
     {"models"},
-    {"interop", "plot"},
+    {"plot", "torch", "jax", "numpyro", "sklearn"},
     {"demo", "selftest", "examples"},
     {"cli"},
     {"__main__"},

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import reparam` costs NumPy and little more.
-_LAZY_MODULES = ("cli", "demo", "inference", "models", "nn", "optim", "plot", "selftest")
+_LAZY_MODULES = (
+    "cli", "demo", "inference", "jax", "models", "nn", "numpyro", "optim", "plot", "selftest", "sklearn", "torch",
+)  # fmt: skip
 _LAZY_NAMES = {
     "AmortizedPosterior": "inference",
     "GaussianMixture": "models",
