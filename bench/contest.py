@@ -22,10 +22,11 @@ class Contest:
 
     def takes_part(self, contestant: Contestant) -> bool:
         """Whether it is installed and wanted."""
-        name = contestant.library
-        if name in libraries.IN_WORKERS and not self._may_work:
+        if contestant.home in libraries.IN_WORKERS and not self._may_work:
             return False
-        return name == "reparam" or (name in self.rivals and libraries.installed(name))
+        return contestant.library == "reparam" or (
+            contestant.library in self.rivals and libraries.installed(contestant.library)
+        )
 
     def runners(self, row: Row) -> list[Any]:
         """Every contestant at one thread and at all, with the answers held against each other."""
@@ -33,7 +34,7 @@ class Contest:
         inputs = row.inputs()
         for contestant in filter(self.takes_part, row.contestants):
             counts = libraries.counts(contestant.library, self._everyone) if contestant.scales else [1]
-            if contestant.library in libraries.IN_WORKERS:
+            if contestant.home in libraries.IN_WORKERS:
                 made += [Remote(self._worker(n), row, contestant, n) for n in counts]
             else:
                 libraries.set_threads(counts[-1])

@@ -13,9 +13,9 @@ import reparam as rp
 from . import machine
 
 #: Who may stand in a row; ours is no rival.
-RIVALS = ("numpy", "scipy", "torch", "jax", "sklearn", "mkl")
+RIVALS = ("numpy", "scipy", "torch", "jax", "numpyro", "sklearn", "mkl")
 #: The pool of JAX has its size from the start, so its contestants run in processes of their own.
-IN_WORKERS = ("jax",)
+IN_WORKERS = ("jax", "numpyro")
 #: Their threads are those of BLAS, which threadpoolctl sets.
 BY_BLAS = ("numpy", "scipy", "sklearn")
 #: Seconds for which their threads spin after the work, on CPUs that the next contestant needs: OpenBLAS 2**26 cycles,

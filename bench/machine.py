@@ -18,8 +18,9 @@ import reparam as rp
 from .._settings import current_backend, get_num_threads
 
 LIBRARIES = {
-    "numpy": "numpy", "scipy": "scipy", "torch": "torch", "jax": "jax", "sklearn": "scikit-learn", "mkl": "mkl",
-    "numba": "numba", "threadpoolctl": "threadpoolctl", "matplotlib": "matplotlib",
+    "numpy": "numpy", "scipy": "scipy", "torch": "torch", "jax": "jax", "numpyro": "numpyro",
+    "sklearn": "scikit-learn", "mkl": "mkl", "numba": "numba",
+    "threadpoolctl": "threadpoolctl", "matplotlib": "matplotlib",
 }  # fmt: skip
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 

@@ -27,7 +27,8 @@ class Contestant:
 
     ``build(*inputs)`` gives the function of one round, which returns the answer in the library's own arrays, its
     outputs recycled where the library allows it; ``answer`` turns that into NumPy arrays in the order of ours.
-    ``scales`` says whether the number of threads matters to it, ``blas`` whether ours calls NumPy's BLAS.
+    ``scales`` says whether the number of threads matters to it, ``blas`` whether ours calls NumPy's BLAS, ``inside``
+    the framework that ours is called from.
     """
 
     library: str
@@ -36,6 +37,12 @@ class Contestant:
     answer: Callable[[Any], tuple[np.ndarray, ...]] | None = None
     scales: bool = True
     blas: bool = False
+    inside: str = ""
+
+    @property
+    def home(self) -> str:
+        """The library in whose process it has to run, and which must be installed."""
+        return self.inside or self.library
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from . import (
     work_cholesky,
     work_density,
     work_elbo,
+    work_inside,
     work_mixture,
     work_noise,
     work_overhead,
@@ -22,6 +23,7 @@ from .row import NO_LIMIT, Row
 
 MODULES = (
     work_cholesky, work_density, work_shared, work_elbo, work_noise, work_training, work_mixture, work_overhead,
+    work_inside,
 )  # fmt: skip
 
 

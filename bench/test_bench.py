@@ -18,7 +18,7 @@ def pytest_generate_tests(metafunc):
         pytest.param(row, contestant, id=f"{row.name}-{contestant.name}")
         for row in table.rows(limit)
         for contestant in row.contestants
-        if contestant.library not in libraries.IN_WORKERS
+        if contestant.home not in libraries.IN_WORKERS
     ]
     metafunc.parametrize(("row", "contestant"), cases)
 
