@@ -116,6 +116,7 @@ def covariance(d: int, dtype: str, limit: int) -> Row:
         bytes=batch * 2 * d * d * items(dtype),
         roof="fma",
         condition=100.0,
+        quick=d == 16,
         needs="torch",
     )
 
