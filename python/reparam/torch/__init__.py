@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError('reparam.torch needs PyTorch: pip install "reparam[torch]"') from error
 
+from ._draw import Draw
 from ._functions import FUNCTIONS as _FUNCTIONS
 
 if TYPE_CHECKING:
@@ -19,5 +20,5 @@ if TYPE_CHECKING:
 
 globals().update(_FUNCTIONS)
 
-__all__: list[str] = []
+__all__ = ["Draw"]
 __all__ += list(_FUNCTIONS)
