@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ops on tensors of PyTorch, with gradients."""
+"""The ops on tensors of PyTorch, with gradients, and what stands on them: distributions, a module, an optimizer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ try:
 except ImportError as error:
     raise ImportError('reparam.torch needs PyTorch: pip install "reparam[torch]"') from error
 
+from . import kl as _kl  # noqa: F401  (it registers the divergences)
 from ._draw import Draw
 from ._functions import FUNCTIONS as _FUNCTIONS
+from .adam import Adam
+from .density import log_joint
+from .multivariate_normal import MultivariateNormal
+from .variational import EncodedNormal, VariationalGaussian
 
 if TYPE_CHECKING:
 
@@ -20,5 +25,5 @@ if TYPE_CHECKING:
 
 globals().update(_FUNCTIONS)
 
-__all__ = ["Draw"]
+__all__ = ["Adam", "Draw", "EncodedNormal", "MultivariateNormal", "VariationalGaussian", "log_joint"]
 __all__ += list(_FUNCTIONS)
