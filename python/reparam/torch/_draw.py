@@ -9,7 +9,7 @@ import torch
 
 from .._operands import Draw as DrawOfArrays
 
-__all__ = ["Draw", "as_draw", "as_pair"]
+__all__ = ["Draw", "as_constant", "as_draw", "as_pair"]
 
 
 class Draw(NamedTuple):
@@ -30,10 +30,7 @@ class Draw(NamedTuple):
 
 
 def as_draw(name: str, draw: Any) -> Any:
-    """One whose index does not change: what is drawn backward must be what was drawn forward.
-
-    It is the front end's own, and this module's where the index lies on a GPU.
-    """
+    """The front end's own, with a copy of the index; this module's, with the key as an int, if that is on a GPU."""
     if isinstance(draw, DrawOfArrays):
         return draw
     key, index = draw
@@ -41,7 +38,13 @@ def as_draw(name: str, draw: Any) -> Any:
         _require_integers(f"{name}: the key of the Draw", key)
         key = int(key) % 2**64
     _require_integers(f"{name}: the index of the Draw", index)
-    return Draw(key, index.clone()) if index.is_cuda else DrawOfArrays(key, index.numpy(force=True))
+    return Draw(key, index) if index.is_cuda else DrawOfArrays(key, index.numpy(force=True))
+
+
+def as_constant(name: str, draw: Any) -> Any:
+    """One whose index does not change: what is drawn backward must be what was drawn forward."""
+    made = as_draw(name, draw)
+    return Draw(made.key, made.index.clone()) if isinstance(made, Draw) else made
 
 
 def as_pair(name: str, draw: Any) -> tuple[Any, Any]:

@@ -61,8 +61,8 @@ class Call(torch.autograd.Function):
             raise RuntimeError(NO_DERIVATIVE.format(op.name))
         if not torch.is_grad_enabled():
             return (None, None, *_gradients(ctx, op, cotangents))
-        # To be differentiated again, perhaps. once_differentiable looks at the cotangents alone: it would let a gradient
-        # that depends on the inputs pass for a constant.
+        # To be differentiated again, perhaps. once_differentiable looks at the cotangents alone: gradients that
+        # depend on the inputs alone would pass for a constant.
         with torch.no_grad():
             grads = _gradients(ctx, op, cotangents)
         return (None, None, *_Once.apply(op.name, len(grads), *grads, *cotangents, *ctx.saved_tensors))

@@ -13,7 +13,7 @@ from .._check import is_weak
 from .._op import OPS, Op
 from .._operands import Draw as DrawOfArrays
 from ..ops import cholesky
-from ._draw import Draw, as_draw, as_pair
+from ._draw import Draw, as_constant, as_pair
 from ._eager import Call
 from ._library import Form, register
 from ._run import run
@@ -89,7 +89,7 @@ def _on_memory(op: Op, apply: Any, args: tuple[Any, ...], keywords: dict[str, An
     if torch.is_grad_enabled():
         for x in args:
             if isinstance(x, torch.Tensor) and x.requires_grad:
-                drawn = [as_draw(f"{op.name}: noise", x) if isinstance(x, Draw) else x for x in args]
+                drawn = [as_constant(f"{op.name}: noise", x) if isinstance(x, Draw) else x for x in args]
                 return apply(op, keywords, *drawn)
     return run(op.forward_pass, args, keywords)
 

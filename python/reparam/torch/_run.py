@@ -13,6 +13,7 @@ from .._check import NotPositiveDefiniteError, is_weak
 from .._op import Pass
 from .._operands import Draw as DrawOfArrays
 from ..ops import cholesky
+from . import _gpu
 from ._draw import Draw, as_draw
 from ._tensors import refuse_operands
 
@@ -23,10 +24,19 @@ _FRONT: dict[Any, Any] = {cholesky.forward_pass: cholesky, cholesky.vjp_pass: ch
 
 def run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
     """The results as a tuple of tensors, with None for one that is not wanted."""
+    try:
+        return _run(p, args, keywords)
+    except NotPositiveDefiniteError as error:
+        raise torch.linalg.LinAlgError(str(error)) from error
+
+
+def _run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
     arrays: list[Any] = []
     found, tensor = False, torch.Tensor
     for x in args:
         if isinstance(x, tensor):
+            if x.is_cuda:
+                return _gpu.run(p, args, keywords)
             found = True
             arrays.append(x.numpy(force=True))  # a view: of tensors that require a gradient, too
         else:
@@ -34,10 +44,7 @@ def run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, 
     if not found:  # numbers alone: the dtype that torch gives them
         real = np.float64 if torch.get_default_dtype() is torch.float64 else np.float32
         arrays = [np.asarray(x, real) if is_weak(x) else x for x in arrays]
-    try:
-        made = _FRONT[p](*arrays, **keywords) if p in _FRONT else _dispatch.run(p, tuple(arrays), None, {**keywords})
-    except NotPositiveDefiniteError as error:
-        raise torch.linalg.LinAlgError(str(error)) from error
+    made = _FRONT[p](*arrays, **keywords) if p in _FRONT else _dispatch.run(p, tuple(arrays), None, {**keywords})
     if type(made) is np.ndarray:
         return (torch.from_numpy(made),)
     return tuple([_as_tensor(x) for x in made]) if isinstance(made, tuple) else (_as_tensor(made),)
