@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .._op import Op
-from ..ops import cholesky
+from ..ops import cholesky, cholesky_ex
 from ._run import run
 
 __all__ = ["NO_DERIVATIVE", "NO_SECOND", "Call"]
@@ -18,6 +18,9 @@ NO_DERIVATIVE = (
     "inputs"
 )
 NO_SECOND = "{} has no second derivative: its gradients cannot be differentiated again"
+
+
+_SMALL = 4096  # elements, up to which all cotangents cost less than the choice of some
 
 
 class _Once(torch.autograd.Function):
@@ -48,9 +51,13 @@ class Call(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         saved = made[:1] if op.vjp_from == "outputs" else args
         tensor = torch.Tensor
-        ctx.others = [None if isinstance(x, tensor) else x for x in saved]
-        ctx.save_for_backward(*[x if isinstance(x, tensor) else None for x in saved])
-        ctx.mark_non_differentiable(*[x for x, o in zip(made, op.outputs, strict=True) if o.item != "real"])
+        ctx.others = None
+        if not all(isinstance(x, tensor) for x in saved):
+            ctx.others = [None if isinstance(x, tensor) else x for x in saved]
+            saved = tuple([x if isinstance(x, tensor) else None for x in saved])
+        ctx.save_for_backward(*saved)
+        if op is cholesky_ex:
+            ctx.mark_non_differentiable(made[1])
         return made
 
     @staticmethod
@@ -68,12 +75,18 @@ class Call(torch.autograd.Function):
         return (None, None, *_Once.apply(op.name, len(grads), *grads, *cotangents, *ctx.saved_tensors))
 
 
-def _gradients(ctx: Any, op: Any, cotangents: Any) -> tuple[Any, ...]:
-    saved = [y if x is None else x for x, y in zip(ctx.saved_tensors, ctx.others, strict=True)]
-    if len(cotangents) > len(op.vjp_pass.inputs) - op.vjp_pass.primals:
-        cotangents = [ct for ct, o in zip(cotangents, op.outputs, strict=True) if o.item == "real"]
-    wanted = ctx.needs_input_grad[2:]
+def _gradients(ctx: Any, op: Any, cotangents: Any) -> Any:
+    saved = ctx.saved_tensors
+    if ctx.others is not None:
+        saved = [y if x is None else x for x, y in zip(saved, ctx.others, strict=True)]
+    if op is cholesky_ex:
+        cotangents = cotangents[:1]
     keywords = {} if op is cholesky else ctx.keywords  # whose vjp takes no settings
-    if not all(wanted):
-        keywords = {**keywords, "wrt": tuple([o.name for o, w in zip(op.inputs, wanted, strict=True) if w])}
-    return run(op.vjp_pass, (*saved, *cotangents), keywords)
+    wanted = ctx.needs_input_grad[2:]
+    if all(wanted):
+        return run(op.vjp_pass, (*saved, *cotangents), keywords)
+    if ctx.others is None and sum([x.numel() for x in saved]) <= _SMALL:
+        made = run(op.vjp_pass, (*saved, *cotangents), keywords)
+        return [x if w else None for x, w in zip(made, wanted, strict=True)]
+    wrt = tuple([o.name for o, w in zip(op.inputs, wanted, strict=True) if w])
+    return run(op.vjp_pass, (*saved, *cotangents), {**keywords, "wrt": wrt})

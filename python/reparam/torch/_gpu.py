@@ -151,8 +151,11 @@ def _cholesky(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple
     check, jitter = as_bool("cholesky: check", keywords.get("check", True)), keywords.get("jitter")
     scale_tril, info = run(cholesky_ex.forward_pass, args, {})
     if (check or jitter is not None) and info.count_nonzero():
-        if jitter is None:
-            raise NotPositiveDefiniteError(info.cpu().numpy())
-        on_host = cholesky(args[0].cpu().numpy(force=True), check=check, jitter=jitter)  # seldom, and in one place
-        return (torch.from_numpy(on_host).to(scale_tril.device),)
+        try:
+            if jitter is None:
+                raise NotPositiveDefiniteError(info.cpu().numpy())
+            on_host = cholesky(args[0].cpu().numpy(force=True), check=check, jitter=jitter)  # seldom
+        except NotPositiveDefiniteError as error:
+            raise torch.linalg.LinAlgError(str(error)) from error
+        return (torch.from_numpy(np.asarray(on_host)).to(scale_tril.device),)
     return (scale_tril,)

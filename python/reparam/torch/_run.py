@@ -24,13 +24,6 @@ _FRONT: dict[Any, Any] = {cholesky.forward_pass: cholesky, cholesky.vjp_pass: ch
 
 def run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
     """The results as a tuple of tensors, with None for one that is not wanted."""
-    try:
-        return _run(p, args, keywords)
-    except NotPositiveDefiniteError as error:
-        raise torch.linalg.LinAlgError(str(error)) from error
-
-
-def _run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
     arrays: list[Any] = []
     found, tensor = False, torch.Tensor
     for x in args:
@@ -44,10 +37,17 @@ def _run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any,
     if not found:  # numbers alone: the dtype that torch gives them
         real = np.float64 if torch.get_default_dtype() is torch.float64 else np.float32
         arrays = [np.asarray(x, real) if is_weak(x) else x for x in arrays]
-    made = _FRONT[p](*arrays, **keywords) if p in _FRONT else _dispatch.run(p, tuple(arrays), None, {**keywords})
+    made = _cholesky(p, arrays, keywords) if p in _FRONT else _dispatch.run(p, tuple(arrays), None, {**keywords})
     if type(made) is np.ndarray:
         return (torch.from_numpy(made),)
     return tuple([_as_tensor(x) for x in made]) if isinstance(made, tuple) else (_as_tensor(made),)
+
+
+def _cholesky(p: Pass, arrays: list[Any], keywords: dict[str, Any]) -> Any:
+    try:
+        return _FRONT[p](*arrays, **keywords)
+    except NotPositiveDefiniteError as error:
+        raise torch.linalg.LinAlgError(str(error)) from error
 
 
 def _not_a_tensor(p: Pass, k: int, x: Any) -> Any:
