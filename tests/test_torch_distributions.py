@@ -23,6 +23,12 @@ DTYPES = tuple(TOLERANCE)
 FIELDS = ("covariance_matrix", "precision_matrix", "scale_tril")
 
 
+@pytest.fixture(autouse=True)
+def _validation():
+    """As in a new process: torch.compile switches it off for all that follows."""
+    torch.distributions.Distribution.set_default_validate_args(True)
+
+
 def close(ours, theirs, dtype=torch.float64):
     assert ours.dtype == theirs.dtype == dtype
     assert ours.shape == theirs.shape

@@ -19,6 +19,12 @@ KEY = 2**63 + 17
 D = 3
 
 
+@pytest.fixture(autouse=True)
+def _validation():
+    """As in a new process: torch.compile switches it off for all that follows."""
+    torch.distributions.Distribution.set_default_validate_args(True)
+
+
 def close(ours, theirs, tolerance=1e-9):
     assert ours.dtype == theirs.dtype
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
