@@ -423,19 +423,21 @@ def test_the_default_of_validation_is_that_of_torch():
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_one_graph_under_compile(field, rng):
-    leaves = normal(rng, 4, 3).requires_grad_(), matrices(spd(rng, 3, 3), field).requires_grad_()
+    matrix = matrices(spd(rng, 3, 3), field).requires_grad_()
 
     def total(loc, matrix):
         q = rt.MultivariateNormal(loc, **{field: matrix}, validate_args=False)
         value, log_prob = q.rsample_and_log_prob((2,))
-        draw = q.expand((5, 4)).rsample()
+        draw = q.expand((5, loc.shape[0])).rsample()
         prior = Independent(Normal(torch.zeros_like(loc), torch.ones_like(loc), validate_args=False), 1, False)
         return (q.log_prob(value.sin()) + log_prob + q.entropy() + kl_divergence(q, prior)).sum() + draw.sin().sum()
 
-    results = []
-    for run in (total, torch.compile(total, fullgraph=True, backend="aot_eager")):
-        torch.manual_seed(0)
-        made = run(*leaves)
-        results.append([made, *torch.autograd.grad(made, leaves)])
-    for eager, compiled in zip(*results, strict=True):
-        close(compiled, eager)
+    compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
+    for batch in (4, 7):  # the second time sizes are symbols
+        leaves, results = (normal(rng, batch, 3).requires_grad_(), matrix), []
+        for run in (total, compiled):
+            torch.manual_seed(0)
+            made = run(*leaves)
+            results.append([made, *torch.autograd.grad(made, leaves)])
+        for eager, other in zip(*results, strict=True):
+            close(other, eager)

@@ -294,21 +294,36 @@ def test_bad_input_is_refused(case):
 
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_one_graph_under_compile(covariance_type):
-    head, x = trained(covariance_type), features(6)
+    head = trained(covariance_type)
 
     def loss(x):
         q = head(x)
         value, log_prob = q.rsample_and_log_prob()
         return (value.sin().sum(-1) + log_prob + q.kl_standard() + q.entropy() + q.rsample((2,)).sum((0, 2))).sum()
 
-    compiled, results = torch.compile(loss, fullgraph=True, backend="aot_eager"), []
-    for run in (loss, compiled):
-        torch.manual_seed(0)
-        made = run(x)
-        results.append([made, *torch.autograd.grad(made, head.parameters())])
-    for eager, other in zip(*results, strict=True):
-        close(other, eager)
-    assert not torch.equal(compiled(x), compiled(x))
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for batch in (6, 9):  # the second time sizes are symbols
+        results = []
+        for run in (loss, compiled):
+            torch.manual_seed(0)
+            made = run(features(batch))
+            results.append([made, *torch.autograd.grad(made, head.parameters())])
+        for eager, other in zip(*results, strict=True):
+            close(other, eager)
+    assert not torch.equal(compiled(features(6)), compiled(features(6)))
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_under_autocast_the_gaussian_is_of_float32(covariance_type):
+    head = trained(covariance_type, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        q = head(features(6, dtype=torch.float32))
+        value, log_prob = q.rsample_and_log_prob()
+        made = value, log_prob, q.entropy(), q.kl_standard(), q.log_prob(value), q.variance
+    assert {x.dtype for x in made} == {torch.float32}
+    close(log_prob, dense(q).log_prob(value), 1e-4)
+    (log_prob.sum() + value.sum()).backward()
+    assert head.linear.weight.grad.dtype == torch.float32
 
 
 # ---- a VAE with one line changed

@@ -106,7 +106,8 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
     def _noise(self, sample_shape: Any, generator: Any) -> Any:
         """What PyTorch's own would draw."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        return torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device, generator=generator)
+        empty = torch.empty(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return empty.normal_(generator=generator)  # randn takes no generator where sizes are symbols
 
     def rsample(self, sample_shape: Any = (), *, generator: Any = None) -> Any:
         """Draws, as a function of ``loc`` and the factor: ``loc + scale_tril @ noise``.

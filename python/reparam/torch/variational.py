@@ -18,6 +18,7 @@ from .multivariate_normal import MultivariateNormal
 __all__ = ["EncodedNormal", "VariationalGaussian"]
 
 COVARIANCE_TYPES = ("full", "diag")
+HALVES = (torch.float16, torch.bfloat16)
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -235,6 +236,8 @@ class VariationalGaussian(torch.nn.Module):
             A torch distribution: ``rsample_and_log_prob()`` is one fused op.
         """
         out = self.linear(features if self.net is None else self.net(features))
+        if out.dtype in HALVES:  # of autocast: the Gaussian is computed in float32, as torch.linalg does
+            out = out.float()
         loc, vector = out.split([self.latent_dim, out.shape[-1] - self.latent_dim], -1)
         validate = False if torch.compiler.is_compiling() else None  # a choice on data, which breaks the graph
         return EncodedNormal(
