@@ -29,6 +29,7 @@ from ._signature import Operand
 __all__ = ["Draw", "counts", "run"]
 
 Array = NDArray[Any]
+Shape = tuple[int, ...]
 Results = list[Array | None]  # None: not wanted
 counts: Counter[str] = Counter()  # calls by backend and ISA, such as "native:avx2", or "native:cuda"
 
@@ -197,20 +198,25 @@ def _plan(p: Pass, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[list[A
     extents = _check.resolve_extents(p, shapes, extents)
     batches = [_batch(o, x) for x, o in zip(inputs, p.inputs, strict=True)]
     batch_shape = _check.broadcast_batches(p.name, [o.name for o in p.inputs], batches)
-    own = p.reverse and p.op.vjp_from == "inputs"
-    real_inputs = [k for k, o in enumerate(p.op.inputs) if o.item == "real"]
     results = []
-    for k, operand in enumerate(p.outputs):
-        batch = batches[real_inputs[k - p.values]] if own and k >= p.values else batch_shape
+    for operand, batch in zip(p.outputs, batches_of_results(p, batches, batch_shape), strict=True):
         dtype = real if operand.item == "real" else np.dtype(operand.item)
         results.append((batch + operand.event_shape(extents), dtype))
     return inputs, Plan(batch_shape, extents, real, tuple(results), tuple(extents[s] for s in p.symbols), str(real))
 
 
-def _batch(operand: Operand, x: Any) -> tuple[int, ...]:
+def batches_of_results(p: Pass, batches: list[Shape], batch_shape: Shape) -> list[Shape]:
+    """The batch dims of each result: those of the call, or of a cotangent those of its own input."""
+    if not p.reverse or p.op.vjp_from != "inputs":
+        return [batch_shape] * len(p.outputs)
+    own = [batch for o, batch in zip(p.op.inputs, batches, strict=False) if o.item == "real"]
+    return [batch_shape] * p.values + own
+
+
+def _batch(operand: Operand, x: Any) -> Shape:
     if x is None:
         return ()
-    shape: tuple[int, ...] = x.index.shape if isinstance(x, Draw) else x.shape[: x.ndim - operand.event_rank]
+    shape: Shape = x.index.shape if isinstance(x, Draw) else x.shape[: x.ndim - operand.event_rank]
     return shape
 
 

@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = [
     "chosen_backend",
     "current_backend",
     "get_num_threads",
+    "limit_threads_by",
     "named_backend",
     "set_num_threads",
 ]
@@ -128,7 +129,8 @@ def _usable_cpus() -> int:
 
 
 _MOST_THREADS = 1024
-_threads: list[int] = []
+_threads: list[tuple[int, bool]] = []  # how many, and whether somebody has said so
+_most_of_framework: list[Callable[[], int]] = []
 
 
 def get_num_threads() -> int:
@@ -137,8 +139,14 @@ def get_num_threads() -> int:
         wanted = os.environ.get("REPARAM_NUM_THREADS")
         if wanted and not (wanted.isdecimal() and int(wanted) in range(1, _MOST_THREADS + 1)):
             raise ValueError(f"REPARAM_NUM_THREADS must be an integer in [1, {_MOST_THREADS + 1}), got {wanted!r}")
-        _threads.append(int(wanted) if wanted else _usable_cpus())
-    return _threads[0]
+        _threads.append((int(wanted), True) if wanted else (_usable_cpus(), False))
+    n, chosen = _threads[0]
+    return n if chosen or not _most_of_framework else min(n, *(most() for most in _most_of_framework))
+
+
+def limit_threads_by(most: Callable[[], int]) -> None:
+    """Where nobody has chosen a number of threads, use no more than a framework does, whose answer may change."""
+    _most_of_framework.append(most)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -147,11 +155,12 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        In [1, 1024]; None goes back to the default: ``REPARAM_NUM_THREADS``, else the CPUs that the process may use.
+        In [1, 1024]; None goes back to the default: ``REPARAM_NUM_THREADS``, else the CPUs that the process may use,
+        and with ``reparam.torch`` no more than ``torch.get_num_threads()``.
 
     Raises
     ------
     TypeError, ValueError
         For anything else.
     """
-    _threads[:] = [] if n is None else [_check.as_int("set_num_threads: n", n, 1, _MOST_THREADS + 1)]
+    _threads[:] = [] if n is None else [(_check.as_int("set_num_threads: n", n, 1, _MOST_THREADS + 1), True)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernels for GPUs, in a module of their own, which loads without a driver: CuPy's arrays go there as they are."""
+"""The kernels for GPUs, in a module of their own, which loads without a driver: arrays go there as they are."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ except ImportError as error:
 
 
 Strides = list[int]
+Place = tuple[int, int, tuple[int, ...], tuple[int, ...]]  # address, bytes of an element, shape, strides in bytes
 Entry = tuple[int, Strides, Strides] | tuple[int, Strides, Strides, int]
 
 
@@ -40,12 +41,12 @@ def describe() -> dict[str, str]:
 
 
 @contextmanager
-def on(device: Any, name: str) -> Iterator[None]:
-    """Make the GPU of a call's arrays the current one; errors of the GPU say what to do."""
+def on(device: Any, name: str, arrays: str = "CuPy arrays", by: str = "cupy.asnumpy") -> Iterator[None]:
+    """Make the GPU of a call's arrays the current one; errors say what to do, such as to move ``arrays`` ``by``."""
     if _cuda is None:
         raise TypeError(
-            f"{name}: this build of reparam has no kernels for CuPy arrays, {_why_not}: install reparam "
-            "where nvcc is, or move the arrays by cupy.asnumpy"
+            f"{name}: this build of reparam has no kernels for {arrays}, {_why_not}: install reparam "
+            f"where nvcc is, or move the arrays by {by}"
         )
     try:
         with device:
@@ -60,38 +61,63 @@ def on(device: Any, name: str) -> Iterator[None]:
             del explained  # which holds this frame, and so the arrays of the call: their memory is wanted back now
 
 
-def run(xp: Any, p: Pass, plan: Any, attributes: tuple[float, ...], inputs: list[Any], results: list[Any]) -> None:
-    """Run one pass on its inputs and outputs, on CuPy's current stream; the plan holds the shapes. Nothing waits.
+class _OfCuPy:
+    """How CuPy's arrays lie on the current GPU."""
 
-    ``xp`` is CuPy.
-    """
+    def __init__(self, xp: Any) -> None:
+        self._cuda = xp.cuda
+
+    def place(self, x: Any) -> Place:
+        """Address, bytes of an element, shape, strides in bytes."""
+        return x.data.ptr, x.dtype.itemsize, x.shape, x.strides
+
+    def alloc(self, size: int) -> tuple[Any, int]:
+        """Memory that is freed with the first, and its address."""
+        # It may be freed before it is used: the pool gives it again to this stream alone, whose next calls run after.
+        memory = self._cuda.alloc(size)
+        return memory, memory.ptr
+
+    def stream(self) -> int:
+        """The current one."""
+        pointer: int = self._cuda.get_current_stream().ptr
+        return pointer
+
+
+def run(xp: Any, p: Pass, plan: Any, attributes: tuple[float, ...], inputs: list[Any], results: list[Any]) -> None:
+    """Run one pass on CuPy's arrays, on CuPy's current stream; ``xp`` is CuPy, the plan holds the shapes."""
     some_array = next(x for x in (*inputs, *results) if x is not None and not isinstance(x, Draw))
-    stream = xp.cuda.get_current_stream()
-    drawn = [index_like(x, some_array) if isinstance(x, Draw) else None for x in inputs]
+    given = [(x.key, index_like(x, some_array)) if isinstance(x, Draw) else x for x in inputs]
+    launch(_OfCuPy(xp), p, plan, attributes, given, results)
+
+
+def launch(
+    library: Any, p: Pass, plan: Any, attributes: tuple[float, ...], inputs: list[Any], results: list[Any]
+) -> None:
+    """Run one pass on arrays of any library that says where they lie; a Draw is a key and an index. Nothing waits."""
     rank = len(plan.batch_shape)
     entries: list[Entry | None] = []
-    for x, index, operand in zip(inputs, drawn, p.inputs, strict=True):
-        if index is None:
-            entries.append(_entry(p, operand, x, rank))
+    for x, operand in zip(inputs, p.inputs, strict=True):
+        if isinstance(x, tuple):
+            address, batch, _ = _entry(p, Operand(operand.name, "scalar", ()), library.place(x[1]), rank)
+            entries.append((address, batch, [], x[0]))
         else:
-            address, batch, _ = _entry(p, Operand(operand.name, "scalar", ()), index, rank)
-            entries.append((address, batch, [], x.key))
-    outputs = [
-        _entry(p, o, x, rank) if x is not None and x.size else None for o, x in zip(p.outputs, results, strict=True)
-    ]
-    entries += [*p.left_out, *outputs]
+            entries.append(_entry(p, operand, library.place(x), rank))
+    entries += p.left_out
+    for x, operand in zip(results, p.outputs, strict=True):
+        place = None if x is None else library.place(x)
+        entries.append(None if place is None or 0 in place[2] else _entry(p, operand, place, rank))
     sizes, numbers = (list(plan.batch_shape), list(plan.sizes)), list(attributes)
     call = (p.op.name, p.reverse, plan.dtype, *sizes, entries, numbers, p.unpacked is not p)
-    size = _cuda.scratch(*call)
-    # It may be freed before it is used: the pool gives it again to this stream alone, whose next calls run afterwards.
-    scratch = xp.cuda.alloc(size)
-    _cuda.run(*call, scratch.ptr, stream.ptr)
+    scratch, address = library.alloc(_cuda.scratch(*call))
+    _cuda.run(*call, address, library.stream())
+    del scratch
 
 
-def _entry(p: Pass, operand: Operand, array: Any, rank: int) -> tuple[int, list[int], list[int]]:
+def _entry(p: Pass, operand: Operand, place: Place, rank: int) -> tuple[int, list[int], list[int]]:
     """Address, batch strides and event strides in elements; 0 where a dim is broadcast or summed."""
-    _check.require_aligned(p.name, operand.name, array)
-    item = array.dtype.itemsize
-    strides = [s // item if n > 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)]
-    batch = array.ndim - operand.event_rank
-    return array.data.ptr, [0] * (rank - batch) + strides[:batch], strides[batch:]
+    address, item, shape, steps = place
+    if 0 not in shape:
+        _check.require_aligned(p.name, operand.name, address, item, steps)
+    strides = [s // item if n > 1 else 0 for n, s in zip(shape, steps, strict=True)]
+    batch = len(shape) - operand.event_rank
+    return address, [0] * (rank - batch) + strides[:batch], strides[batch:]

@@ -43,22 +43,21 @@ def one_device(owner: str, arrays: Sequence[tuple[str, Any]]) -> Any:
     return device
 
 
-def refuse_backend(owner: str, backend: str) -> None:
+def refuse_backend(owner: str, backend: str, arrays: str = "CuPy arrays", by: str = "cupy.asnumpy") -> None:
     """A backend of the CPU was asked for by its name."""
     if backend not in {"", "native"}:
         raise ValueError(
-            f"{owner}: CuPy arrays run on native:cuda alone, but the backend is {backend}; drop that choice "
-            "(rp.backend, REPARAM_BACKEND), or move the arrays by cupy.asnumpy"
+            f"{owner}: {arrays} run on native:cuda alone, but the backend is {backend}; drop that choice "
+            f"(rp.backend, REPARAM_BACKEND), or move the arrays by {by}"
         )
 
 
-def require_aligned(owner: str, name: str, array: Any) -> None:
+def require_aligned(owner: str, name: str, address: int, item: int, strides: Sequence[int]) -> None:
     """A GPU reads elements at multiples of their size alone: anything else would cost the process its context."""
-    item = array.dtype.itemsize
-    if array.size and (array.data.ptr % item or any(s % item for s in array.strides)):
+    if address % item or any(s % item for s in strides):
         raise ValueError(
-            f"{owner}: {name} must lie at a multiple of its {item} bytes, got the address {array.data.ptr:#x} and "
-            f"strides {array.strides}; copy it"
+            f"{owner}: {name} must lie at a multiple of its {item} bytes, got the address {address:#x} and "
+            f"strides {tuple(strides)}; copy it"
         )
 
 

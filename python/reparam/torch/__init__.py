@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""The ops on tensors of PyTorch, with gradients, and what stands on them: distributions, a module, an optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    import torch as _torch
+except ImportError as error:
+    raise ImportError('reparam.torch needs PyTorch: pip install "reparam[torch]"') from error
+if [int(n) for n in _torch.__version__.split(".")[:2]] < [2, 13]:
+    raise ImportError(f'reparam.torch needs PyTorch 2.13, got {_torch.__version__}: pip install -U "reparam[torch]"')
+
+from .._settings import limit_threads_by as _limit_threads_by
+from . import kl as _kl  # noqa: F401  (it registers the divergences)
+from ._draw import Draw
+from ._functions import FUNCTIONS as _FUNCTIONS
+from .adam import Adam
+from .density import log_joint
+from .multivariate_normal import MultivariateNormal
+from .variational import EncodedNormal, VariationalGaussian
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...  # the functions, which are made by a loop
+
+
+globals().update(_FUNCTIONS)
+_limit_threads_by(_torch.get_num_threads)
+
+__all__ = ["Adam", "Draw", "EncodedNormal", "MultivariateNormal", "VariationalGaussian", "log_joint"]
+__all__ += list(_FUNCTIONS)
