@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -22,6 +22,7 @@ __all__ = [
     "get_num_threads",
     "named_backend",
     "set_num_threads",
+    "tell_num_threads",
 ]
 
 
@@ -129,6 +130,7 @@ def _usable_cpus() -> int:
 
 _MOST_THREADS = 1024
 _threads: list[int] = []
+_told: list[Callable[[int], None]] = []
 
 
 def get_num_threads() -> int:
@@ -155,3 +157,11 @@ def set_num_threads(n: int | None) -> None:
         For anything else.
     """
     _threads[:] = [] if n is None else [_check.as_int("set_num_threads: n", n, 1, _MOST_THREADS + 1)]
+    for tell in _told:
+        tell(get_num_threads())
+
+
+def tell_num_threads(tell: Callable[[int], None]) -> None:
+    """Tell a module whose calls do not come through Python, now and after each change."""
+    _told.append(tell)
+    tell(get_num_threads())
