@@ -2,6 +2,7 @@
 """The ops inside JAX: the bits of NumPy's calls, gradients by their vjp, every transformation."""
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -443,6 +444,66 @@ def test_what_is_missing_is_said_in_one_line(hide, message):
 def test_import_reparam_imports_no_jax():
     script = "import sys, reparam; assert 'jax' not in sys.modules and 'reparam._xla' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def foreign(*operands, results=((3,),), **changed):
+    """The foreign call itself, whose arguments nobody has checked."""
+    settings = {"op": "normal_tril_log_prob", "reverse": False, "packed": False, "keyed": False, "wanted": np.int64(8)}
+    settings |= {"numbers": np.zeros(1)} | changed
+    forms = [jax.ShapeDtypeStruct(shape, np.float32) for shape in results]
+    return jax.block_until_ready(jax.ffi.ffi_call("reparam", forms)(*operands, **settings))
+
+
+V, L, KEY = jnp.ones((3, 2)), jnp.ones((3, 2, 2)), jnp.zeros((3, 2), np.uint32)
+LIES = [
+    (lambda: foreign(V, V, L, op="nothing"), "there is no such op"),
+    (lambda: foreign(V, V), "an operand has no buffer"),
+    (lambda: foreign(V, V, L, L), "wrong number of operands"),
+    (lambda: foreign(V, V, L, op="normal_tril_transform_and_log_prob", wanted=np.int64(24)), "a result has no buffer"),
+    (lambda: foreign(V, V, L, results=((3,), (3,))), "wrong number of operands"),
+    (lambda: foreign(V, V, L[:2]), "batch dims do not broadcast"),
+    (lambda: foreign(V, V, L, results=((2,),)), "batch dims do not broadcast"),
+    (lambda: foreign(V, V[:, :1], L), "event dims do not fit"),
+    (lambda: foreign(V, V, L[:, :1]), "event dims do not fit"),
+    (lambda: foreign(V, V, L[..., 0], packed=True), "a packed factor has no whole number of rows"),
+    (lambda: foreign(V, V, jnp.ones(2)), "an operand has too few dims"),
+    (lambda: foreign(V.reshape((1,) * 16 + (3, 2)), V, L), "more than 16 batch dims"),
+    (lambda: foreign(V, V, L.astype(int)), "an operand must be float32 or float64"),
+    (lambda: foreign(V, V, L, keyed=True), "an operand has no buffer"),
+    (lambda: foreign(V, V, L, V, keyed=True), "a key is two words of 32 bits"),
+    (lambda: foreign(V, V, L, KEY, keyed=True, op="normal_tril_transform"), "a stream is two words of 32 bits"),
+    (
+        lambda: foreign(KEY, V, L, KEY[:2], keyed=True, op="normal_tril_transform", results=((3, 2),)),
+        "do not broadcast",
+    ),
+    (lambda: foreign(KEY, V, L, KEY, keyed=True, op="normal_tril_transform", results=((1, 2),)), "over several keys"),
+    (lambda: foreign(L, V, op="tril_solve", wanted=np.int64(4), results=((3, 2),), numbers=np.zeros(0)), "numbe"),
+    (lambda: foreign(V, V, V, V, op="adam_step"), "an op that updates its operands is not for XLA"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), LIES)
+def test_the_handler_guards_the_memory(call, message):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+        call()
+
+
+def test_a_signal_waits_for_the_end_of_a_compiled_call():
+    """The kernels' hook for Ctrl-C would need the interpreter, which a handler may not have."""
+    a = jnp.broadcast_to(jnp.eye(8), (100_000, 8, 8))
+    f = jax.jit(lambda x: rj.normal_tril_entropy(rj.cholesky(x)).sum())
+    expected, seen = f(a), []
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+        for _ in range(1000):
+            assert f(a) == expected
+            if len(seen) > 5:
+                break
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(seen) > 5
 
 
 @pytest.mark.gpu

@@ -2,13 +2,14 @@
 // XLA's buffers -> a call of the kernels. Python has checked shapes and types with worded errors; what is checked again
 // here guards the memory.
 #pragma once
+#include <xla/ffi/api/ffi.h>
+
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
 #include "arrays.hpp"
-#include "xla/ffi/api/ffi.h"
 #include "xla_kernels.hpp"
 
 namespace reparam::bind {

@@ -17,7 +17,7 @@ there with x64. What has no result is NaN, as in ``jax.numpy``: nothing raises i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import jax
@@ -40,6 +40,10 @@ from ._ops import function_of
 _RAW = ("bits", "normal")
 _functions = {name: function_of(op) for name, op in OPS.items() if name not in _RAW and not op.forward_pass.in_place}
 globals().update(_functions)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
 
 
 def cholesky(a: Any) -> Any:
