@@ -5,10 +5,12 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../arch/cuda_registry.hpp"
 #include "../drivers/run_cuda.hpp"
+#include "xla_kernels.hpp"
 
 namespace py = pybind11;
 using namespace reparam;
@@ -96,6 +98,39 @@ void run(const std::string& name, bool vjp, const std::string& dtype, const std:
   check(error, name.c_str());
 }
 
+// For callers that hold no interpreter.
+const CudaKernels& kernels_of(const void* op) { return *static_cast<const CudaKernels*>(op); }
+
+const char* described(cudaError_t error) { return error == cudaSuccess ? nullptr : cudaGetErrorString(error); }
+
+const void* find_without_python(const char* name) noexcept {
+  for (const CudaKernels& op : cuda_kernels())
+    if (std::string_view(name) == op.name) return &op;
+  return nullptr;
+}
+
+int64_t scratch_without_python(const void* op, bool vjp, bool is_double, const Call& call) noexcept try {
+  return scratch_on_gpu(kernels_of(op), vjp, is_double, call);
+} catch (...) {
+  return -1;
+}
+
+const char* run_without_python(const void* op, bool vjp, bool is_double, const Call& call, char* scratch,
+                               void* stream) noexcept try {
+  return described(run_on_gpu(kernels_of(op), vjp, is_double, call, scratch, static_cast<cudaStream_t>(stream)));
+} catch (...) {
+  return "out of memory";
+}
+
+const char* read_without_python(void* host, const void* device, int64_t bytes, void* stream) noexcept {
+  const auto of = static_cast<cudaStream_t>(stream);
+  const cudaError_t error = cudaMemcpyAsync(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, of);
+  return described(error == cudaSuccess ? cudaStreamSynchronize(of) : error);
+}
+
+const bind::GpuKernels gpu_kernels{&find_without_python, &scratch_without_python, &run_without_python,
+                                   &read_without_python};
+
 py::list devices() {
   int count = 0;
   check(cudaGetDeviceCount(&count), "no GPU can be used");
@@ -134,6 +169,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("devices", &devices);
   m.def("versions", &versions);
   m.def("table", &table);
+  m.attr("kernels") = py::capsule(&gpu_kernels, bind::GpuKernels::kName);
   m.attr("targets") = REPARAM_CUDA_TARGETS;
   m.attr("compiler") = REPARAM_CUDA_COMPILER;
 }

@@ -13,6 +13,7 @@
 #include "../drivers/threads.hpp"
 #include "arrays.hpp"
 #include "direct.hpp"
+#include "xla_kernels.hpp"
 
 namespace py = pybind11;
 using namespace reparam;
@@ -152,6 +153,26 @@ std::string default_isa() {
   return best;
 }
 
+// For callers that hold no interpreter and may be on any thread, its main one too: no signal is asked for, whose
+// handler would be Python's.
+const char* run_without_python(const OpKernels& op, bool vjp, bool is_double, const Call& call, int threads) noexcept {
+  struct NoSignals {
+    Clock::time_point before = signals_due;
+    NoSignals() { signals_due = Clock::time_point::max(); }
+    ~NoSignals() { signals_due = before; }
+  } const no_signals;
+  try {
+    run_on_cpu(op, vjp, is_double, call, threads);
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    return "out of memory";
+  } catch (...) {
+    return "the kernel failed";
+  }
+}
+
+const bind::HostKernels host_kernels{kArchs, kArchCount, kOpCount, &run_without_python};
+
 int64_t fma_loop(const std::string& isa, const std::string& dtype, int64_t rounds) {
   const Arch& arch = find_arch(isa);
   const WithoutInterpreter released;
@@ -181,6 +202,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("default_isa", &default_isa);
   m.def("thread_stats", &stats);
   m.def("fma_loop", &fma_loop);
+  m.attr("kernels") = py::capsule(&host_kernels, bind::HostKernels::kName);
   m.attr("compiler") = REPARAM_COMPILER;
   m.attr("version") = REPARAM_VERSION;
 }

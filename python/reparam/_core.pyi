@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+kernels: Any  # a capsule of what the module for JAX runs
 compiler: str
 version: str
 

@@ -4,6 +4,7 @@
 from typing import Any
 
 targets: str
+kernels: Any  # a capsule of what the module for JAX runs
 compiler: str
 
 Operand = tuple[int, list[int], list[int]] | tuple[int, list[int], list[int], int] | None

@@ -23,6 +23,7 @@ __all__ = [
     "limit_threads_by",
     "named_backend",
     "set_num_threads",
+    "tell_num_threads",
 ]
 
 
@@ -131,6 +132,7 @@ def _usable_cpus() -> int:
 _MOST_THREADS = 1024
 _threads: list[tuple[int, bool]] = []  # how many, and whether somebody has said so
 _most_of_framework: list[Callable[[], int]] = []
+_told: list[Callable[[int], None]] = []
 
 
 def get_num_threads() -> int:
@@ -164,3 +166,11 @@ def set_num_threads(n: int | None) -> None:
         For anything else.
     """
     _threads[:] = [] if n is None else [(_check.as_int("set_num_threads: n", n, 1, _MOST_THREADS + 1), True)]
+    for tell in _told:
+        tell(get_num_threads())
+
+
+def tell_num_threads(tell: Callable[[int], None]) -> None:
+    """Tell a module whose calls do not come through Python, now and after each change."""
+    _told.append(tell)
+    tell(get_num_threads())

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""One pass of an op as one foreign call of XLA, and the registration of what runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check, _core, _xla
+from .._backends import native
+from .._op import Pass
+from .._settings import tell_num_threads
+from .._signature import Operand
+
+try:
+    from .. import _cuda
+except ImportError:  # a build without nvcc
+    _cuda = None  # type: ignore[assignment]
+
+_TARGET = "reparam"
+
+
+class Drawn(NamedTuple):
+    """An operand of noise: a uint64 of each event, its stream, and the key of the call, as words of 32 bits."""
+
+    streams: Any  # (..., 2), the low word first, which is a uint64 in memory
+    key: Any  # (2,), the high word first, as in JAX
+
+
+def _register() -> None:
+    isa = os.environ.get("REPARAM_ISA") or native.default_isa()
+    jax.ffi.register_ffi_target(_TARGET, _xla.use_core(_core.kernels, isa), platform="cpu")
+    if _cuda is not None:
+        jax.ffi.register_ffi_target(_TARGET, _xla.use_cuda(_cuda.kernels), platform="CUDA")
+    tell_num_threads(_xla.set_num_threads)
+
+
+_register()
+
+
+def batch_of(operand: Operand, x: Any) -> tuple[int, ...]:
+    """Batch dims of an operand; a cotangent of zero, None, has none."""
+    if x is None:
+        return ()
+    shape: tuple[int, ...] = x.streams.shape[:-1] if isinstance(x, Drawn) else x.shape[: x.ndim - operand.event_rank]
+    return shape
+
+
+def run(
+    p: Pass,
+    numbers: tuple[float, ...],
+    sizes: dict[str, int],
+    operands: Sequence[Any],
+    dtype: Any,
+    wanted: Sequence[bool] | None = None,
+) -> list[Any]:
+    """The results of one pass, None for what is not wanted.
+
+    Every operand gets all batch dims of the call, of length 1 where it has none of its own: so a dim that ``vmap`` adds
+    in front (of length 1 where an operand is not mapped) is lined up with the others', and no operand is copied.
+    """
+    shapes = [None if x is None or isinstance(x, Drawn) else x.shape for x in operands]
+    extents = _check.resolve_extents(p, shapes, sizes)
+    batches = [batch_of(o, x) for o, x in zip(p.inputs, operands, strict=True)]
+    batch_shape = _check.broadcast_batches(p.name, [o.name for o in p.inputs], batches)
+    rank, keys, args = len(batch_shape), [], []
+    for operand, x, batch in zip(p.inputs, operands, batches, strict=True):
+        if isinstance(x, Drawn):
+            keys.append(x.key.reshape((1,) * rank + (2,)))
+            array = x.streams
+        else:
+            array = jnp.zeros(operand.event_shape(extents), dtype) if x is None else x
+        args.append(array.reshape((1,) * (rank - len(batch)) + array.shape))
+    own = p.reverse and p.op.vjp_from == "inputs"  # a cotangent has its input's batch dims
+    real_inputs = [k for k, o in enumerate(p.op.inputs) if o.item == "real"]
+    mask, forms, ends = 0, [], []
+    for k, operand in enumerate(p.outputs):
+        if wanted is not None and not wanted[k]:
+            continue
+        batch = batches[real_inputs[k]] if own else batch_shape
+        end = batch + operand.event_shape(extents)
+        item = dtype if operand.item == "real" else operand.item
+        forms.append(jax.ShapeDtypeStruct((1,) * (rank - len(batch)) + end, item))
+        ends.append(end)
+        mask |= 1 << (len(p.inputs) + len(p.left_out) + k)
+    call = jax.ffi.ffi_call(_TARGET, forms, vmap_method="expand_dims")
+    results = call(
+        *args,
+        *keys[:1],
+        op=p.op.name,
+        reverse=p.reverse,
+        packed=p.unpacked is not p,
+        keyed=bool(keys),
+        wanted=np.int64(mask),
+        numbers=np.asarray(numbers or (0.0,), np.float64),  # an attribute has at least one element
+    )
+    found = iter([x.reshape(end) for x, end in zip(results, ends, strict=True)])
+    return [next(found) if wanted is None or wanted[k] else None for k in range(len(p.outputs))]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""Functions on JAX's arrays, one for each op of the table, with gradients by the op's own vjp."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+
+from .. import _check
+from .._op import Op, Pass
+from .._operands import code_attributes, split_keywords
+from ._draw import Draw, words_of
+from ._ffi import Drawn, run
+
+__all__ = ["function_of", "same_dtype"]
+
+
+class Call(NamedTuple):
+    """What of a call is known when it is traced."""
+
+    p: Pass
+    numbers: tuple[float, ...]
+    sizes: tuple[tuple[str, int], ...]
+    dtype: Any
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _differentiable(call: Call, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(run(call.p, call.numbers, dict(call.sizes), operands, call.dtype))
+
+
+def _forward(call: Call, operands: tuple[Any, ...]) -> Any:
+    """Outputs, and what the reverse pass takes; empty tuples in place of None mark cotangents that are wanted."""
+
+    def is_primal(x: Any) -> bool:
+        return isinstance(x, CustomVJPPrimal)
+
+    values = jax.tree.map(lambda x: x.value, operands, is_leaf=is_primal)
+    wanted = tuple(() if is_primal(x) and x.perturbed else None for x in operands)
+    outputs = _differentiable(call, values)
+    kept = values if call.p.op.vjp_from == "inputs" else _real(call.p, outputs)
+    return outputs, (kept, wanted)
+
+
+def _reverse(call: Call, residuals: Any, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    kept, wanted = residuals
+    op = call.p.op
+    p = op.vjp_pass if call.p.unpacked is call.p else op.vjp_pass.packed  # type: ignore[union-attr]
+    assert p is not None
+    given = [None if isinstance(ct, SymbolicZero) else ct for ct in _real(call.p, cotangents)]
+    asked = [w is not None for o, w in zip(op.inputs, wanted, strict=True) if o.item == "real"]
+    found = iter(run(p, call.numbers, dict(call.sizes), [*kept, *given], call.dtype, asked))
+    return (tuple(next(found) if o.item == "real" else None for o in op.inputs),)
+
+
+def _real(p: Pass, outputs: Any) -> tuple[Any, ...]:
+    """Of the outputs or their cotangents those of the floating type."""
+    return tuple(x for o, x in zip(p.outputs, outputs, strict=True) if o.item == "real")
+
+
+_differentiable.defvjp(_forward, _reverse, symbolic_zeros=True)
+
+
+def _apply(call: Call, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    if call.p.op.vjp is not None:
+        found: tuple[Any, ...] = _differentiable(call, operands)
+        return found
+    return tuple(run(call.p, call.numbers, dict(call.sizes), operands, call.dtype))
+
+
+_compiled = jax.jit(_apply, static_argnums=0, inline=True)
+
+
+def same_dtype(owner: str, arrays: list[tuple[str, Any]]) -> tuple[list[Any], Any]:
+    """Arrays of one floating type, which Python's numbers take; refused as JAX's own functions do.
+
+    ``arrays`` are pairs of a name and a value.
+    """
+    found = []
+    for k, (_, x) in enumerate(arrays):
+        if not isinstance(x, (jax.Array, np.ndarray, np.generic, int, float)) and not hasattr(x, "__jax_array__"):
+            raise TypeError(f"{owner} requires ndarray or scalar arguments, got {type(x)} at position {k}.")
+        found.append(jnp.asarray(x))
+    strong = []
+    for (name, _), x in zip(arrays, found, strict=True):
+        number = x.weak_type and x.dtype.kind in "if" and x.ndim == 0
+        if not number and x.dtype not in _check.FLOATS:
+            raise TypeError(
+                f"{owner} does not accept dtype {x.dtype.name} for {name}. Accepted dtypes are float32 and float64."
+            )
+        if not x.weak_type:
+            strong.append(x.dtype)
+    if len(set(strong)) > 1:
+        names = ", ".join(d.name for d in strong)
+        raise TypeError(f"{owner} requires arguments to have the same dtypes, got {names}.")
+    dtype = strong[0] if strong else jnp.result_type(float)
+    return [jax.lax.convert_element_type(x, dtype) for x in found], dtype
+
+
+def _operands(name: str, p: Pass, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+    drawn = {}
+    for operand, x in zip(p.inputs, args, strict=True):
+        if isinstance(x, Draw):
+            if not operand.drawable:
+                raise TypeError(f"{name}: {operand.name} must be an array, got a Draw")
+            drawn[operand.name] = Drawn(*words_of(x, name))
+    given = [(o.name, x) for o, x in zip(p.inputs, args, strict=True) if o.name not in drawn]
+    arrays, dtype = same_dtype(name, given)
+    rest = iter(arrays)
+    return tuple(drawn.get(o.name) or next(rest) for o in p.inputs), dtype
+
+
+def function_of(op: Op) -> Callable[..., Any]:
+    """The function that users call."""
+    name = f"reparam.jax.{op.name}"
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        p = op.forward_pass
+        if p.packed and _check.as_bool(f"{name}: packed", keywords.pop("packed", False)):
+            p = p.packed
+        args, given = split_keywords(p, args, keywords)
+        sizes = {s: _check.as_int(f"{name}: {s}", keywords.pop(s)) for s in p.free_symbols if s in keywords}
+        if keywords:
+            known = ", ".join(call.__signature__.parameters)  # type: ignore[attr-defined]
+            raise TypeError(f"{name} got an unexpected keyword {next(iter(keywords))!r}; it takes {known}")
+        _check.check_operands(p, len(args))
+        operands, dtype = _operands(name, p, args)
+        numbers = code_attributes(p, given) if op.attributes else ()
+        found = _compiled(Call(p, numbers, tuple(sizes.items()), dtype), operands)
+        if op.result is not None:
+            return op.result(*found)
+        return found[0] if len(found) == 1 else found
+
+    call.__name__ = call.__qualname__ = op.name
+    call.__module__ = "reparam.jax"
+    taken = [x for x in op.__signature__.parameters.values() if x.name != "out"]
+    call.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    call.__doc__ = _doc(op)
+    return call
+
+
+_OUT = "out : array or tuple of arrays, optional\n    Where to write the results."
+
+
+def _doc(op: Op) -> str:
+    """The text of the op, without the ``out`` that is not for JAX."""
+    return (op.__doc__ or "").replace(f"\n\nOther Parameters\n{'-' * 16}\n{_OUT}", "").replace(f"\n{_OUT}", "")
