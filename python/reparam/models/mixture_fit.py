@@ -134,5 +134,6 @@ def ascend(
             change = f"\t time lapse {time.perf_counter() - clock:.5f}s\t ll change {bound - before:.5f}"
             print(f"  Iteration {len(bounds)}{change if much > 1 else ''}")
     if much:
-        print(f"Initialization {'converged' if converged else 'did not converge'}.")
+        end = f" time lapse {time.perf_counter() - clock:.5f}s\t lower bound {bound:.5f}." if much > 1 else ""
+        print(f"Initialization {'converged' if converged else 'did not converge'}.{end}")
     return Ascent(components, bounds, converged)
