@@ -62,7 +62,9 @@ class GaussianMixture(MixtureUse, Stored):
     warm_start : bool
         Whether a further fit goes on from the last one.
     verbose : int
-        1 prints starts and each tenth iteration, 2 the change of the bound and the time, too.
+        1 prints starts and some iterations, 2 the change of the bound and the time, too.
+    verbose_interval : int
+        Iterations from one that is printed to the next.
 
     Attributes
     ----------
@@ -110,12 +112,14 @@ class GaussianMixture(MixtureUse, Stored):
         random_state: Any = None,
         warm_start: bool = False,
         verbose: int = 0,
+        verbose_interval: int = 10,
     ) -> None:
         self.n_components, self.covariance_type = n_components, covariance_type
         self.tol, self.reg_covar, self.max_iter = tol, reg_covar, max_iter
         self.n_init, self.init_params = n_init, init_params
         self.weights_init, self.means_init, self.precisions_init = weights_init, means_init, precisions_init
-        self.random_state, self.warm_start, self.verbose = random_state, warm_start, verbose
+        self.random_state, self.warm_start = random_state, warm_start
+        self.verbose, self.verbose_interval = verbose, verbose_interval
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -136,6 +140,7 @@ class GaussianMixture(MixtureUse, Stored):
             as_key(self.random_state, "GaussianMixture: random_state")
         as_bool("GaussianMixture: warm_start", self.warm_start)
         as_int("GaussianMixture: verbose", self.verbose)
+        as_int("GaussianMixture: verbose_interval", self.verbose_interval, 1)
 
     def _generator(self) -> np.random.Generator:
         """What draws: the same each time for a ``random_state`` that is a number."""
@@ -172,20 +177,8 @@ class GaussianMixture(MixtureUse, Stored):
         if n < self.n_components:
             raise ValueError(f"GaussianMixture: x must have at least n_components = {self.n_components} rows, got {n}")
         given = {name: getattr(self, name) for name in GIVEN if getattr(self, name) is not None}
-        begin = Start(
-            self.init_params, self.n_components, check_given(given, self.n_components, d, self.covariance_type)
-        )
-        warm = self.warm_start and hasattr(self, "means_")
-        last = self._last(d) if warm else None
-        em = EM(rows, self.n_components, self.covariance_type, float(self.reg_covar))
-        rng, found = self._generator(), []
-        for init in range(1 if warm else self.n_init):
-            if self.verbose:
-                print(f"Initialization {init}")
-            first = begin(em, rows, rng) if last is None else em.enter(last)
-            before = -math.inf if last is None else self.lower_bound_
-            found.append(ascend(em, first, before, tol=self.tol, max_iter=self.max_iter, verbose=self.verbose))
-        self._publish(em, rows, max(found, key=lambda ascent: ascent.bound))
+        given = check_given(given, self.n_components, d, self.covariance_type)
+        self._ascend(rows, Start(self.init_params, self.n_components, given))
         if not self.converged_ and self.max_iter:
             warnings.warn(
                 f"GaussianMixture did not converge in max_iter = {self.max_iter} iterations: the bound still changes "
@@ -194,6 +187,21 @@ class GaussianMixture(MixtureUse, Stored):
                 stacklevel=3,  # the line that calls fit
             )
         return self
+
+    def _ascend(self, rows: Array, begin: Start) -> None:
+        """EM on rows and arguments that were checked: set the fitted attributes."""
+        warm = self.warm_start and hasattr(self, "means_")
+        last = self._last(rows.shape[1]) if warm else None
+        em = EM(rows, self.n_components, self.covariance_type, float(self.reg_covar))
+        rng, found = self._generator(), []
+        verbose = (int(self.verbose), self.verbose_interval)
+        for init in range(1 if warm else self.n_init):
+            if self.verbose:
+                print(f"Initialization {init}")
+            first = begin(em, rows, rng) if last is None else em.enter(last)
+            before = -math.inf if last is None else self.lower_bound_
+            found.append(ascend(em, first, before, tol=self.tol, max_iter=self.max_iter, verbose=verbose))
+        self._publish(em, rows, max(found, key=lambda ascent: ascent.bound))
 
     def fit_predict(self, x: Any, y: Any = None) -> Array:
         """Fit the mixture, and give the most probable component of each row.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from .._arrays import is_cupy, move, namespace_of, to_numpy
 from .mixture_frame import Frame, covariances_of, precision_factors
 
-__all__ = ["EM", "Components", "for_each", "log_normalize"]
+__all__ = ["EM", "Assign", "Components", "NoInverseError", "for_each", "log_normalize"]
 
 Array = NDArray[Any]
 #: Features of a block, about: those stay in the caches between the two products.
@@ -40,6 +40,10 @@ NARROW = 1e-4
 EMPTY = 10 * float(np.finfo(np.float64).eps)  # rows that an empty component is given, as in scikit-learn
 #: Which rows and their features (p, b) give responsibilities (K, b) and the sum of log p(row).
 Assign = Callable[[slice, Array], tuple[Array, Any]]
+
+
+class NoInverseError(ValueError):
+    """A covariance of an M-step."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ class EM:
             components = self._components(counts, means, covariances)
         bad = narrow[~(self.frame.rounding(components.factors[narrow]) < 1)]  # NaN, too
         if len(bad):
-            raise ValueError(
+            raise NoInverseError(
                 f"GaussianMixture: the covariance of component {bad[0]} has no inverse, as those of a single row, of "
                 "equal rows or of linearly dependent features; x needs fewer components, or a larger reg_covar"
             )

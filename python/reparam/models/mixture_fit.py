@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import ops
 from .._arrays import move, to_numpy
 from ..inference.data import as_real
-from .mixture_em import EM, Components, for_each
+from .mixture_em import EM, Assign, Components, for_each
 from .mixture_start import start
 
 __all__ = ["GIVEN", "Ascent", "Start", "ascend", "check_given", "stored_shape"]
@@ -24,7 +24,6 @@ Array = NDArray[Any]
 GIVEN = ("weights_init", "means_init", "precisions_init")
 SUM_TOLERANCE = 1e-6  # of given weights, which may come in float32
 SYMMETRY = 1e-5  # of given precisions, relative, as in scikit-learn
-NOTE_EVERY = 10  # iterations, with verbose
 
 
 def stored_shape(covariance_type: str, k: int, d: int) -> tuple[int, ...]:
@@ -78,13 +77,11 @@ class Start:
     n_components: int
     given: Mapping[str, Array]
 
-    def __call__(self, em: EM, x: Array, rng: np.random.Generator) -> Components:
+    def __call__(self, em: EM, x: Array, rng: Any) -> Components:
         """In the frame of EM; x are the rows (n, d)."""
         given, made = self.given, {}
         if given.keys() != {*GIVEN}:
-            centred = x - move(em.frame.loc, x)
-            centred /= float(np.abs(centred).max()) or 1
-            _, found = em.estimate(start(self.method, centred, self.n_components, rng))
+            _, found = em.estimate(self.responsibilities(em, x, rng))
             made = dict(vars(found))
         if "weights_init" in given:
             made["weights"] = given["weights_init"]
@@ -94,6 +91,12 @@ class Start:
             made["factors"] = em.frame.enter_factors(given["precisions_init"])
             made["covariances"] = None  # follow from the factors
         return Components(**made)
+
+    def responsibilities(self, em: EM, x: Array, rng: Any) -> Assign:
+        """Of the first M-step."""
+        centred = x - move(em.frame.loc, x)
+        centred /= float(np.abs(centred).max()) or 1
+        return start(self.method, centred, self.n_components, rng)
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,15 @@ class Ascent:
         return self.bounds[-1] if self.bounds else -math.inf
 
 
-def ascend(em: EM, components: Components, bound: float, *, tol: float, max_iter: int, verbose: int) -> Ascent:
-    """Iterate until the mean log likelihood of a row changes by less than ``tol`` from one iteration to the next."""
+def ascend(
+    em: EM, components: Components, bound: float, *, tol: float, max_iter: int, verbose: tuple[int, int]
+) -> Ascent:
+    """Iterate until the mean log likelihood of a row changes by less than ``tol`` from one iteration to the next.
+
+    ``verbose`` says how much to print, and after how many iterations.
+    """
     bounds: list[float] = []
+    much, interval = verbose
     clock = time.perf_counter()
     converged = False
     while len(bounds) < max_iter and not converged:
@@ -121,9 +130,10 @@ def ascend(em: EM, components: Components, bound: float, *, tol: float, max_iter
         bound -= em.log_volume
         bounds.append(bound)
         converged = abs(bound - before) < tol
-        if verbose and len(bounds) % NOTE_EVERY == 0:
+        if much and len(bounds) % interval == 0:
             change = f"\t time lapse {time.perf_counter() - clock:.5f}s\t ll change {bound - before:.5f}"
-            print(f"  Iteration {len(bounds)}{change if verbose > 1 else ''}")
-    if verbose:
-        print(f"Initialization {'converged' if converged else 'did not converge'}.")
+            print(f"  Iteration {len(bounds)}{change if much > 1 else ''}")
+    if much:
+        end = f" time lapse {time.perf_counter() - clock:.5f}s\t lower bound {bound:.5f}." if much > 1 else ""
+        print(f"Initialization {'converged' if converged else 'did not converge'}.{end}")
     return Ascent(components, bounds, converged)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._arrays import is_cupy, move, namespace_of, row_dot, to_numpy
 from .mixture_em import Assign
 
-__all__ = ["STARTS", "start"]
+__all__ = ["STARTS", "at_rows", "of_labels", "start"]
 
 Array = NDArray[Any]
 STARTS = ("kmeans", "k-means++", "random", "random_from_data")
@@ -27,10 +27,19 @@ def start(method: str, x: Array, n_components: int, rng: np.random.Generator) ->
         seed = int(rng.integers(2**63))
         return lambda at, *_: (move(_random(seed, at, n_components), x), 0.0)
     if method == "kmeans":
-        labels = kmeans(x, seeds(x, n_components, rng))
-        return lambda at, *_: (_one_hot(labels[at], n_components), 0.0)
+        return of_labels(kmeans(x, seeds(x, n_components, rng)), n_components)
     far = method == "k-means++"
     rows = seeds(x, n_components, rng) if far else rng.choice(len(x), n_components, replace=False)
+    return at_rows(rows, x)
+
+
+def of_labels(labels: Array, n_components: int) -> Assign:
+    """A whole row each to the component of its label."""
+    return lambda at, *_: (_one_hot(labels[at], n_components), 0.0)
+
+
+def at_rows(rows: Array, x: Array) -> Assign:
+    """To component k the row of number ``rows[k]``, and to no component any other."""
     return lambda at, *_: (move((rows[:, None] == np.arange(at.start, at.stop)).astype(np.float64), x), 0.0)
 
 

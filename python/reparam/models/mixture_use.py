@@ -127,7 +127,9 @@ class MixtureUse:
         TypeError, ValueError
             For bad data, or if the model is not fitted.
         """
-        rows = self._rows(x)
+        return self._labels(self._rows(x))
+
+    def _labels(self, rows: Array) -> Array:
         made: Array = namespace_of(rows).empty(len(rows), np.int64)
         for at, log_probs in self._log_probs(rows):
             made[at] = log_probs.argmax(0)
