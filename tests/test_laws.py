@@ -205,28 +205,3 @@ def test_cholesky_takes_packed_roots_and_fused_products(arch, register):
     assert re.search(rf"vsqrtpd\s.*%{register}", text)
     assert not re.search(r"vsqrtss|vsqrtsd", text)
     assert re.search(rf"vfn?m(add|sub)\d+p[sd]\s.*%{register}", text)
-
-
-def readelf(*switches):
-    core = pytest.importorskip("reparam._core")
-    command = ["readelf", "--wide", *switches, core.__file__]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_the_extension_is_hardened():
-    """Bound at load, relocations read-only, no executable stack or text relocation, stack protected, no OpenMP."""
-    dynamic, segments = readelf("--dynamic"), readelf("--segments")
-    assert "BIND_NOW" in dynamic
-    assert "TEXTREL" not in dynamic
-    assert not re.search(r"R(UN)?PATH", dynamic)
-    assert not re.search(r"NEEDED.*(gomp|iomp|omp\.so)", dynamic)
-    assert "GNU_RELRO" in segments
-    assert re.search(r"GNU_STACK\s.*RW ", segments)
-    assert "__stack_chk_fail" in readelf("--dyn-syms")
-
-
-def test_the_extension_exports_its_entry_alone():
-    defined = [
-        line.split()[-1] for line in readelf("--dyn-syms").splitlines() if re.search(r"(FUNC|OBJECT).*\s\d+ ", line)
-    ]
-    assert defined == ["PyInit__core"]
