@@ -411,13 +411,15 @@ def test_a_vae_with_our_encoder_has_the_losses_of_the_original_on_the_same_noise
     close(ours, theirs, VAE_TOLERANCE[dtype])
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12 and later
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loop_over_a_data_loader(workers):
     """One whose workers are forked after our kernels have run in the parent."""
     encoder, decoder = vae(rt.VariationalGaussian(DATA, D), torch.float32)
     optimizer = rt.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-2)
     data = torch.utils.data.TensorDataset(torch.arange(ROWS), rows(torch.float32))
-    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, num_workers=workers)
+    settings = {"num_workers": workers, "multiprocessing_context": "fork"} if workers else {}
+    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, **settings)
     totals = []
     for _ in range(8 if workers == 0 else 2):
         total = 0.0
