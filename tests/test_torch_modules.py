@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
 import reparam as rp  # noqa: E402
 import reparam.torch as rt  # noqa: E402
 
@@ -311,6 +313,21 @@ def test_one_graph_under_compile(covariance_type):
         for eager, other in zip(*results, strict=True):
             close(other, eager)
     assert not torch.equal(compiled(features(6)), compiled(features(6)))
+
+
+def test_a_checkpoint_draws_the_same_again():
+    head, results = trained("full"), []
+
+    def loss(x):
+        value, log_prob = head(x).rsample_and_log_prob()
+        return (value**2).sum() + log_prob.sum()
+
+    for run in (loss, lambda x: checkpoint(loss, x, use_reentrant=False)):
+        torch.manual_seed(0)
+        made = run(features(6))
+        results.append([made, *torch.autograd.grad(made, head.parameters())])
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
