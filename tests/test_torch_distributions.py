@@ -340,6 +340,7 @@ CONSTRUCTIONS = {
     "indefinite precision": {"precision_matrix": INDEFINITE},
     "NaN in the covariance": {"covariance_matrix": EYE * torch.nan},
     "upper factor": {"scale_tril": EYE + torch.ones(3, 3).triu()},
+    "NaN in the factor": {"scale_tril": EYE + torch.tensor([[0, 0, 0], [torch.nan, 0, 0], [0, 0, 0]])},
     "negative diagonal": {"scale_tril": -EYE},
     "NaN in loc": {"loc": torch.full((3,), torch.nan), "scale_tril": EYE},
     "asymmetric covariance": {"covariance_matrix": EYE + torch.ones(3, 3).tril(-1) / 10},

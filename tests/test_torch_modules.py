@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
 import reparam as rp  # noqa: E402
 import reparam.torch as rt  # noqa: E402
 
@@ -313,6 +315,21 @@ def test_one_graph_under_compile(covariance_type):
     assert not torch.equal(compiled(features(6)), compiled(features(6)))
 
 
+def test_a_checkpoint_draws_the_same_again():
+    head, results = trained("full"), []
+
+    def loss(x):
+        value, log_prob = head(x).rsample_and_log_prob()
+        return (value**2).sum() + log_prob.sum()
+
+    for run in (loss, lambda x: checkpoint(loss, x, use_reentrant=False)):
+        torch.manual_seed(0)
+        made = run(features(6))
+        results.append([made, *torch.autograd.grad(made, head.parameters())])
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
+
+
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_under_autocast_the_gaussian_is_of_float32(covariance_type):
     head = trained(covariance_type, torch.float32)
@@ -411,13 +428,15 @@ def test_a_vae_with_our_encoder_has_the_losses_of_the_original_on_the_same_noise
     close(ours, theirs, VAE_TOLERANCE[dtype])
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12 and later
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loop_over_a_data_loader(workers):
     """One whose workers are forked after our kernels have run in the parent."""
     encoder, decoder = vae(rt.VariationalGaussian(DATA, D), torch.float32)
     optimizer = rt.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-2)
     data = torch.utils.data.TensorDataset(torch.arange(ROWS), rows(torch.float32))
-    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, num_workers=workers)
+    settings = {"num_workers": workers, "multiprocessing_context": "fork"} if workers else {}
+    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, **settings)
     totals = []
     for _ in range(8 if workers == 0 else 2):
         total = 0.0

@@ -12,6 +12,7 @@ import pytest
 
 import reparam as rp
 import support
+import test_docstrings
 
 torch = pytest.importorskip("torch", reason="needs torch")
 rt = pytest.importorskip("reparam.torch", reason="needs torch")
@@ -74,8 +75,13 @@ def test_factors_may_be_packed(op, rng):
 def test_a_function_looks_like_its_op(op):
     function = getattr(rt, op.name)
     assert function.__name__ == op.name
-    assert function.__doc__ == op.__doc__
-    assert [*inspect.signature(function).parameters] == [n for n in inspect.signature(op).parameters if n != "out"]
+    parameters = [*inspect.signature(function).parameters]
+    assert parameters == [n for n in inspect.signature(op).parameters if n != "out"]
+    assert function.__doc__.splitlines()[0] == op.__doc__.splitlines()[0]
+    found = test_docstrings.sections(function.__doc__)
+    documented = [test_docstrings.arguments_of(found.get(title, "")) for title in ("Parameters", "Other Parameters")]
+    assert {n for n in parameters if len(n) > 1} <= set.union(*documented)
+    assert "out" not in set.union(*documented)
     assert pickle.loads(pickle.dumps(function)) is function
 
 
@@ -84,6 +90,11 @@ def test_operands_may_be_named(rng):
     expected = rt.normal_log_prob(value, loc, scale)
     assert torch.equal(rt.normal_log_prob(value=value, loc=loc, scale=scale), expected)
     assert torch.equal(rt.normal_log_prob(value, scale=scale, loc=loc), expected)
+
+
+def test_the_doc_of_cholesky_names_the_error_of_torch():
+    assert "LinAlgError" in rt.cholesky.__doc__
+    assert "NotPositiveDefiniteError" not in rt.cholesky.__doc__
 
 
 def test_numbers_have_the_dtype_of_the_tensors_or_of_torch():

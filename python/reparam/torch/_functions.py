@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -62,11 +63,29 @@ def _make(op: Op) -> Callable[..., Any]:
     call.__code__ = call.__code__.replace(co_name=op.name)  # one for each op: Dynamo counts recompilations by it
     call.__name__ = call.__qualname__ = op.name
     call.__module__ = "reparam.torch"
-    call.__doc__ = op.__doc__
+    call.__doc__ = _doc(op)
     signature = op.__signature__
     shown = [x for x in signature.parameters.values() if x.name != "out"]
     call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     return call
+
+
+_OUT = "\nout : array or tuple of arrays, optional\n    Where to write the results."
+_NOT_HERE = [
+    (f"\n\nOther Parameters\n{'-' * 16}{_OUT}", ""),
+    (_OUT, ""),
+    (" Its vjp takes the factor in place of ``a``:\n    ``cholesky.vjp(scale_tril, ct_scale_tril)``.", ""),
+    ("\nNotPositiveDefiniteError\n    With", "\ntorch.linalg.LinAlgError\n    Whose ``__cause__`` has"),
+    (" With ``out``, it then holds NaN for those.", ""),
+]
+
+
+def _doc(op: Op) -> str:
+    """The text of the op, as it is of tensors."""
+    text = op.__doc__ or ""
+    for told, instead in _NOT_HERE:
+        text = text.replace(told, instead)
+    return re.sub(r"\barray", "tensor", text)
 
 
 def _eagerly(op: Op, by_operator: Any, apply: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

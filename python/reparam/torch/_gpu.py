@@ -17,7 +17,7 @@ from .._operands import code_attributes, refuse_unknown, split_keywords
 from .._settings import named_backend
 from ..ops import cholesky, cholesky_ex
 from ._draw import Draw, as_draw
-from ._plan import plan
+from ._plan import planned
 
 __all__ = ["run"]
 
@@ -80,7 +80,7 @@ def run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, 
     device = next(x.device for x in args if isinstance(x, torch.Tensor) and x.is_cuda)
     with cuda.on(_Device(device), p.name, *_WORDS):
         args = tuple([_drawn(p, x, device) if isinstance(x, (Draw, DrawOfArrays)) else x for x in args])
-        made = plan(p, args, {s: as_int(f"{p.name}: {s}", n) for s, n in keywords.items()})
+        made = planned(p, args, {s: as_int(f"{p.name}: {s}", n) for s, n in keywords.items()})
         real = torch.float64 if made.dtype == "float64" else torch.float32
         inputs = [_operand(p, k, x, (made, real, device)) for k, x in enumerate(args)]
         if p.in_place:

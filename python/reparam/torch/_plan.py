@@ -14,7 +14,7 @@ from .._op import Pass
 from ._draw import Draw
 from ._tensors import refuse_operands
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "planned"]
 
 Shape = tuple[int, ...]
 ITEMS = {"int32": torch.int32, "uint32": torch.uint32, "uint64": torch.uint64}
@@ -50,6 +50,23 @@ def plan(p: Pass, args: Sequence[Any], extents: dict[str, int]) -> Plan:
     ]
     dtype = "float64" if real is torch.float64 else "float32"
     return Plan(batch_shape, tuple(extents[s] for s in p.symbols), dtype, tuple(results))
+
+
+_plans: dict[Any, Plan] = {}
+_MOST_KEPT = 4096
+
+
+def planned(p: Pass, args: Sequence[Any], extents: dict[str, int]) -> Plan:
+    """The plan of a call on tensors with memory, which is looked up where such a call was made before."""
+    forms = [(x.shape, x.dtype, x.device, x.layout) if isinstance(x, torch.Tensor)
+             else x.index.shape if isinstance(x, Draw) else type(x) for x in args]  # fmt: skip
+    key = (p, torch.get_default_dtype(), *forms, *extents.items())
+    found = _plans.get(key)
+    if found is None:
+        if len(_plans) >= _MOST_KEPT:
+            _plans.clear()
+        found = _plans[key] = plan(p, args, extents)
+    return found
 
 
 def _is_tensor(x: Any) -> bool:

@@ -177,7 +177,8 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
 
 
 def _is_lower_cholesky(x: Any) -> Any:
-    return (x.tril() == x).all() & (x.diagonal(dim1=-2, dim2=-1) > 0).all()
+    factor = x.detach()
+    return torch.equal(factor.tril(), factor) and (factor.diagonal(dim1=-2, dim2=-1) > 0).all()
 
 
 def _factor_of_precision(matrix: Any) -> Any:

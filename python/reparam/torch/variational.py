@@ -206,7 +206,8 @@ class VariationalGaussian(torch.nn.Module):
     Notes
     -----
     Draws take a key from PyTorch's default generator on the CPU, which follows ``torch.manual_seed``, or from
-    ``generator``. Row b then has noise of its own, addressed by ``(key, index[b])``, whatever else is in the batch.
+    ``generator``. Row b then has noise of its own, addressed by ``(key, index[b])``, whatever else is in the batch. A
+    captured CUDA graph keeps its key, and so its noise, at each replay.
     """
 
     def __init__(self, in_features: int, latent_dim: int, *, net: Any = None, covariance_type: str = "full") -> None:
