@@ -10,6 +10,8 @@ pytest.importorskip("reparam._xla", reason="needs the module for JAX: REPARAM_XL
 
 import jax.numpy as jnp  # noqa: E402
 import numpyro.distributions as dist  # noqa: E402
+from numpyro.distributions import biject_to  # noqa: E402
+from numpyro.distributions.transforms import ScaledUnitLowerCholeskyTransform  # noqa: E402
 from numpyro.infer import HMC, MCMC, SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO, autoguide  # noqa: E402
 
 import reparam.numpyro as rn  # noqa: E402
@@ -203,6 +205,17 @@ def test_svi_goes_as_with_numpyros_guide(name, dtype, data):
         assert ours[0][-1] < ours[0][0]
 
 
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_the_transform_of_the_guides(d):
+    ours, theirs = biject_to(rn.AutoMultivariateNormal.scale_tril_constraint), ScaledUnitLowerCholeskyTransform()
+    x = np.random.default_rng(d).standard_normal((3, d * (d + 1) // 2))
+    y = theirs(x)
+    same(ours(x), y)
+    same(ours.inv(y), x)
+    same(ours.log_abs_det_jacobian(x, y), theirs.log_abs_det_jacobian(x, y))
+    same(jax.jacrev(ours)(x[0]), jax.jacrev(theirs)(x[0]))
+
+
 def test_the_guides_run_on_the_kernels(data):
     x, y = data
     for guide in (rn.AutoMultivariateNormal(regression), rn.AutoBatchedMultivariateNormal(regression)):
@@ -211,6 +224,7 @@ def test_the_guides_run_on_the_kernels(data):
         text = str(jax.make_jaxpr(svi.update)(state, x, y))
         assert "normal_tril_transform" in text
         assert "normal_tril_log_prob" in text
+        assert "tril_from_vector" in text
         assert "triangular_solve" not in text
 
 

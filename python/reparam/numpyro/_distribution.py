@@ -15,7 +15,7 @@ from numpyro.util import is_prng_key
 from .. import _check
 from .. import jax as kernels
 
-__all__ = ["MultivariateNormal"]
+__all__ = ["MultivariateNormal", "is_ours"]
 
 
 class MultivariateNormal(dist.MultivariateNormal):
@@ -50,7 +50,7 @@ class MultivariateNormal(dist.MultivariateNormal):
     ) -> None:
         given = {"covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix}
         matrices = {name: x for name, x in given.items() if x is not None}
-        if scale_tril is not None or len(matrices) != 1 or not _is_ours(*matrices.values()):
+        if scale_tril is not None or len(matrices) != 1 or not is_ours(*matrices.values()):
             super().__init__(loc, covariance_matrix, precision_matrix, scale_tril, validate_args=validate_args)
             return
         ((name, matrix),) = matrices.items()
@@ -63,7 +63,7 @@ class MultivariateNormal(dist.MultivariateNormal):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         """Draws of shape ``sample_shape + batch_shape + (d,)``."""
-        if not _is_ours(self.loc, self.scale_tril):
+        if not is_ours(self.loc, self.scale_tril):
             return super().sample(key, sample_shape)
         assert is_prng_key(key)  # as in NumPyro
         noise = random.normal(key, shape=sample_shape + self.batch_shape + self.event_shape)
@@ -72,14 +72,14 @@ class MultivariateNormal(dist.MultivariateNormal):
     @validate_sample
     def log_prob(self, value: Any) -> Any:
         """Log density at ``value``, whose batch dims broadcast with those of the distribution."""
-        if not _is_ours(value, self.loc, self.scale_tril):
+        if not is_ours(value, self.loc, self.scale_tril):
             return super().log_prob(value)
         value = jnp.broadcast_to(value, (*jnp.shape(value)[:-1], *self.event_shape))
         return kernels.normal_tril_log_prob(*_floating(value, self._full_loc, self.scale_tril))
 
     def entropy(self) -> Any:
         """Differential entropy, of the batch shape of ``scale_tril``."""
-        if not _is_ours(self.scale_tril):
+        if not is_ours(self.scale_tril):
             return super().entropy()
         return kernels.normal_tril_entropy(*_floating(self.scale_tril))
 
@@ -89,7 +89,7 @@ class MultivariateNormal(dist.MultivariateNormal):
         return jnp.broadcast_to(self.loc, (*self.loc.shape[:-1], *self.event_shape))
 
 
-def _is_ours(*arrays: Any) -> bool:
+def is_ours(*arrays: Any) -> bool:
     """Whether the kernels have the type that these come to."""
     return jnp.result_type(*arrays, float) in _check.FLOATS
 
@@ -109,7 +109,7 @@ def _factor_of_inverse(precision: Any) -> Any:
 
 
 def _kl(p: Any, q: Any) -> Any:
-    if not _is_ours(p.loc, p.scale_tril, q.loc, q.scale_tril) or p.event_shape != q.event_shape:
+    if not is_ours(p.loc, p.scale_tril, q.loc, q.scale_tril) or p.event_shape != q.event_shape:
         return _kl_of_numpyro(p, q)
     locs = [jnp.broadcast_to(x.loc, (*x.loc.shape[:-1], *x.event_shape)) for x in (p, q)]
     return kernels.normal_tril_kl(*_floating(locs[0], p.scale_tril, locs[1], q.scale_tril))
