@@ -231,7 +231,8 @@ def test_a_stub_says_what_the_module_takes(path):
         found = module
         for part in name.split("."):
             found = getattr(found, part)
-        assert signature(found.__doc__) == told, name
+        parameters, result = signature(found.__doc__)
+        assert (parameters, result if told[1] != "Any" else "Any") == told, name
 
 
 def test_signatures_are_read():
