@@ -247,6 +247,18 @@ def test_an_update_of_what_requires_grad():
         function(torch.nn.Parameter(x), x, x.clone(), x.clone())
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_vmap_runs_the_operators_one_by_one():
+    x = torch.rand(3, 4)
+    made = compiled(lambda x: torch.func.vmap(lambda x: rt.normal_log_prob(x, 0.0, 2.0))(x))(x)
+    assert_equal(made, rt.normal_log_prob(x, 0.0, 2.0))
+
+
+def test_other_transforms_raise():
+    with pytest.raises(Exception, match="normal_log_prob"):
+        compiled(lambda x: torch.func.grad(lambda x: rt.normal_log_prob(x, 0.0, 2.0).sum())(x))(torch.ones(3))
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_tangents_are_never_dropped(name):
     with pytest.raises(Exception, match="normal_log_prob has no forward-mode derivative"):

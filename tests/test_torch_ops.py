@@ -67,8 +67,15 @@ def test_values_are_those_of_numpy(op, batch, rng, dtype):
 def test_factors_may_be_packed(op, rng):
     inputs, _ = problem(op, rng, (5,))
     packed = [x[(..., *np.tril_indices(4))] if o.kind == "tril" else x for o, x in zip(op.inputs, inputs, strict=True)]
-    made = call(op, tensors(packed), packed=True)
-    support.same_bits(numpy_of(made), list(support.as_tuple(op(*packed, packed=True))))
+    given = tensors(packed, requires_grad=True)
+    made = call(op, given, packed=True)
+    expected = support.as_tuple(op(*packed, packed=True))
+    support.same_bits(numpy_of(made), list(expected))
+    if op.vjp:
+        cotangents = [np.ones_like(x) for x in expected]
+        saved = expected if op.vjp_from == "outputs" else packed
+        grads = torch.autograd.grad(made, given, tensors(cotangents))
+        support.same_bits(numpy_of(grads), list(support.as_tuple(op.vjp(*saved, *cotangents, packed=True))))
 
 
 @pytest.mark.parametrize("op", OPS, ids=by_name)
