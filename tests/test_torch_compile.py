@@ -139,6 +139,14 @@ def test_operands_by_name_and_numbers():
     assert function(x, 2.5).dtype == torch.float32
 
 
+def test_a_size_that_no_tensor_shows_is_a_keyword():
+    given = [torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 2), torch.eye(2)]
+    index = torch.arange(3)
+    function = compiled(lambda s: rt.elbo_diag_gaussian(rt.Draw(1, index), *given, s=s))
+    for s in (4, 5, 6):
+        assert_equal(function(s), rt.elbo_diag_gaussian(rt.Draw(1, index), *given, s=s))
+
+
 def test_each_op_has_code_of_its_own():
     """Dynamo counts recompilations by the code of a function, of which one loop has made them all."""
     x = torch.rand(3, 3) + 1
@@ -221,6 +229,36 @@ TRANSFORMS = {
 }
 
 
+def test_a_matrix_without_a_factor():
+    function = compiled(lambda a, **settings: rt.cholesky(a, **settings))
+    a = torch.eye(3).expand(4, 3, 3).clone()
+    assert torch.equal(function(a), a)
+    a[2, 1, 1] = -1
+    with pytest.raises(torch.linalg.LinAlgError, match=r"in 1 of 4 events: \[2\] \(leading minor 2\)"):
+        function(a)
+    assert function(a, check=False)[2].isnan().any()
+
+
+def test_an_update_of_what_requires_grad():
+    hyper = {"step": 1, "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0}
+    x = torch.ones(3)
+    function = compiled(lambda *given: rt.adam_step(*given, **hyper))
+    with pytest.raises(Exception, match="param is updated in place and requires grad"):
+        function(torch.nn.Parameter(x), x, x.clone(), x.clone())
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_vmap_runs_the_operators_one_by_one():
+    x = torch.rand(3, 4)
+    made = compiled(lambda x: torch.func.vmap(lambda x: rt.normal_log_prob(x, 0.0, 2.0))(x))(x)
+    assert_equal(made, rt.normal_log_prob(x, 0.0, 2.0))
+
+
+def test_other_transforms_raise():
+    with pytest.raises(Exception, match="normal_log_prob"):
+        compiled(lambda x: torch.func.grad(lambda x: rt.normal_log_prob(x, 0.0, 2.0).sum())(x))(torch.ones(3))
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_tangents_are_never_dropped(name):
     with pytest.raises(Exception, match="normal_log_prob has no forward-mode derivative"):
@@ -255,6 +293,15 @@ def test_fake_tensors_have_shapes_alone():
     with FakeTensorMode():
         made = rt.normal_tril_log_prob(torch.empty(5, 4), torch.empty(4), torch.empty(4, 4))
     assert tuple(made.shape) == (5,)
+
+
+def test_other_devices_are_refused():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        x = torch.empty(3, device="xpu")
+        with pytest.raises(TypeError, match="value must be on cpu or cuda, got xpu"):
+            rt.normal_log_prob(x, 0.0, 2.0)
 
 
 def test_a_second_derivative_raises_under_a_mode_too():

@@ -67,8 +67,15 @@ def test_values_are_those_of_numpy(op, batch, rng, dtype):
 def test_factors_may_be_packed(op, rng):
     inputs, _ = problem(op, rng, (5,))
     packed = [x[(..., *np.tril_indices(4))] if o.kind == "tril" else x for o, x in zip(op.inputs, inputs, strict=True)]
-    made = call(op, tensors(packed), packed=True)
-    support.same_bits(numpy_of(made), list(support.as_tuple(op(*packed, packed=True))))
+    given = tensors(packed, requires_grad=True)
+    made = call(op, given, packed=True)
+    expected = support.as_tuple(op(*packed, packed=True))
+    support.same_bits(numpy_of(made), list(expected))
+    if op.vjp:
+        cotangents = [np.ones_like(x) for x in expected]
+        saved = expected if op.vjp_from == "outputs" else packed
+        grads = torch.autograd.grad(made, given, tensors(cotangents))
+        support.same_bits(numpy_of(grads), list(support.as_tuple(op.vjp(*saved, *cotangents, packed=True))))
 
 
 @pytest.mark.parametrize("op", OPS, ids=by_name)
@@ -121,6 +128,22 @@ def test_any_layout_gives_the_same(layout, rng):
     support.same_bits(numpy_of(made), list(op(*inputs)))
     grads = torch.autograd.grad(made, given, [LAYOUTS["strided"](x) for x in tensors(cotangents)])
     support.same_bits(numpy_of(grads), list(op.vjp(*inputs, *cotangents)))
+
+
+def test_events_of_no_coordinates():
+    loc = torch.zeros(0, requires_grad=True)
+    made = rt.normal_tril_log_prob(torch.zeros(5, 0), loc, torch.zeros(0, 0))
+    assert made.tolist() == [0] * 5
+    (grad,) = torch.autograd.grad(made.sum(), loc)
+    assert grad.shape == (0,)
+
+
+def test_a_size_that_no_tensor_shows_is_a_keyword():
+    given = [torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 2), torch.eye(2)]
+    draw = rt.Draw(1, torch.arange(3))
+    assert rt.elbo_diag_gaussian(draw, *given, s=4)[0].shape == (3, 4)
+    with pytest.raises(TypeError, match="elbo_diag_gaussian needs the keyword s"):
+        rt.elbo_diag_gaussian(draw, *given)
 
 
 # ---- gradients
@@ -203,6 +226,21 @@ def test_what_was_saved_may_not_change(rng):
     value += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         made.sum().backward()
+
+
+def test_what_was_saved_may_lie_elsewhere_in_between(rng):
+    x = torch.from_numpy(rng.standard_normal(5)).requires_grad_()
+    packed = []
+
+    def pack(saved):
+        packed.append(saved.shape)
+        return saved.tolist()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: torch.tensor(saved, dtype=x.dtype)):
+        made = rt.normal_log_prob(x, 0.5, 2.0)
+    (grad,) = torch.autograd.grad(made.sum(), x)
+    torch.testing.assert_close(grad, -(x.detach() - 0.5) / 4)
+    assert packed == [x.shape]
 
 
 def test_a_checkpoint_runs_the_op_again(rng):
@@ -299,6 +337,10 @@ def test_adam_updates_in_place_and_autograd_is_told(rng):
     support.same_bits(numpy_of(given), arrays)
     assert [x._version for x in given] == [1, 0, 1, 1]
     assert rt.adam_step(*given[:2], m=given[2], v=given[3], **HYPER) is None
+    with torch.inference_mode():
+        free = [torch.ones(3) for _ in given]  # which counts no versions
+        rt.adam_step(*free, **HYPER)
+        assert (free[0] < 1).all()
 
 
 def test_an_update_that_cannot_be():

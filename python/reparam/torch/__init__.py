@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The ops on tensors of PyTorch, with gradients, and what stands on them: distributions, a module, an optimizer."""
+"""The ops on tensors of PyTorch, with gradients, and what stands on them: distributions, a module, an optimizer.
+
+Each op of :data:`reparam.OPS` but the raw ``bits`` and ``normal`` is a function here, of its NumPy signature without
+``out``. Gradients are those of reverse mode; forward mode and second derivatives raise, and so do transforms of
+``torch.func``, of which only ``vmap`` works in compiled code. ``torch.compile(fullgraph=True)`` and ``torch.export``
+see one operator for each call, of the namespace ``torch.ops.reparam``. Noise may be a tensor or a :class:`Draw`. Under
+``torch.autocast`` half precision is computed in float32, as by ``torch.linalg``. Large calls use no more threads than
+``torch.get_num_threads()``, unless ``rp.set_num_threads`` or ``REPARAM_NUM_THREADS`` says how many.
+"""
 
 from __future__ import annotations
 

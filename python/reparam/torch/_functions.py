@@ -38,6 +38,7 @@ def _make(op: Op) -> Callable[..., Any]:
     p, result = op.forward_pass, op.result
     names = tuple(o.name for o in p.inputs)
     own = (*op.attributes, *(("packed",) if op.packable else ()), *p.free_symbols)
+    written = tuple((k, o.name) for k, o in enumerate(p.inputs) if o.in_place)
     alone = len(op.outputs) == 1 and result is None
     function: Any = type(op.name, (Call,), {})
     by_operator, apply = _by_operator(op), function.apply
@@ -45,6 +46,8 @@ def _make(op: Op) -> Callable[..., Any]:
     def call(*args: Any, **keywords: Any) -> Any:
         if keywords:
             args, keywords = _bind(op.name, names, own, args, keywords)
+        if written:
+            _refuse_gradients(op.name, written, args)
         made: Any
         if torch.compiler.is_compiling():
             if forward_ad._current_level >= 0:  # operators would give tangents of zero
@@ -128,15 +131,19 @@ def _bind(name: str, names: tuple[str, ...], own: tuple[str, ...], args: Any, ke
 
 def _update(op: Op, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
     """Run an op that updates operands in place, of which autograd is told."""
-    written = [(o.name, x) for o, x in zip(op.inputs, args, strict=False) if o.in_place and isinstance(x, torch.Tensor)]
-    for name, x in written:
-        if x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                f"{op.name}: {name} is updated in place and requires grad; call it under torch.no_grad()"
-            )
     run(op.forward_pass, args, keywords)
-    torch.autograd.graph.increment_version([x for _, x in written])
+    torch.autograd.graph.increment_version([x for o, x in zip(op.inputs, args, strict=True) if o.in_place])
     return ()
+
+
+def _refuse_gradients(name: str, written: tuple[tuple[int, str], ...], args: tuple[Any, ...]) -> None:
+    """Refuse an update in place that autograd would have to know of."""
+    if torch.is_grad_enabled():
+        for k, operand in written:
+            if k < len(args) and isinstance(args[k], torch.Tensor) and args[k].requires_grad:
+                raise RuntimeError(
+                    f"{name}: {operand} is updated in place and requires grad; call it under torch.no_grad()"
+                )
 
 
 def _by_operator(op: Op) -> Callable[..., Any]:

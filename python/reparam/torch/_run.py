@@ -30,6 +30,8 @@ def run(p: Pass, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, 
         if isinstance(x, tensor):
             if x.is_cuda:
                 return _gpu.run(p, args, keywords)
+            if not x.is_cpu:  # of which numpy() would make a copy
+                refuse_operands(p, args)
             found = True
             arrays.append(x.numpy(force=True))  # a view: of tensors that require a gradient, too
         else:
