@@ -187,22 +187,22 @@ def test_sums_over_no_terms_are_zero():
 def test_vmap_is_a_loop(op, dtype):
     inputs, cotangents = problem(op, dtype)
     n, rng = 3, np.random.default_rng(1)
-    total = with_cotangents(op, cotangents)
-    slopes = jax.grad(total, argnums=tuple(real_inputs(op, inputs)))
-    for mapped in {1, 2 ** len(inputs) - 1, 2 ** len(inputs) - 2} - {0}:  # the first operand, all, all but the first
+    slopes = jax.grad(with_cotangents(op, cotangents), argnums=tuple(real_inputs(op, inputs)))
+    functions = [jax.jit(lambda *args: as_tuple(of(op)(*args))), jax.jit(slopes)]
+    for mapped in {1, 2 ** len(inputs) - 2 or 1}:  # the first operand, or all but that
         axes = [(0, -1, 1)[k % 3] if mapped >> k & 1 else None for k in range(len(inputs))]
         axes = [None if a is None else min(a, x.ndim) for a, x in zip(axes, inputs, strict=True)]
         several = [
             x if axis is None else np.stack([x * x.dtype.type(f) for f in rng.uniform(0.9, 1.1, n)], axis)
             for x, axis in zip(inputs, axes, strict=True)
         ]
-        for f in (lambda *args: as_tuple(of(op)(*args)), slopes):
+        for f in functions:
             found = jax.jit(jax.vmap(f, in_axes=tuple(axes)))(*several)
             loop = [
-                f(*(x if axis is None else jnp.take(x, k, axis) for x, axis in zip(several, axes, strict=True)))
+                f(*(x if axis is None else np.take(x, k, axis) for x, axis in zip(several, axes, strict=True)))
                 for k in range(n)
             ]
-            same_bits(found, tuple(jnp.stack(x) for x in zip(*loop, strict=True)))
+            same_bits(found, tuple(np.stack(x) for x in zip(*loop, strict=True)))
 
 
 @pytest.mark.parametrize("dtype", ["float64"], indirect=True)
@@ -268,9 +268,24 @@ def test_keys_nested_in_the_middle():
     same_bits(found, jnp.array(loop))
 
 
-def test_the_gradient_that_nobody_asks_for_is_not_computed():
-    shapes = [jax.ShapeDtypeStruct(s, np.float32) for s in [(8, 4), (8, 4), (8, 4, 4)]]
-    text = str(jax.make_jaxpr(jax.grad(lambda *args: rj.normal_tril_log_prob(*args).sum(), 0))(*shapes))
+def test_a_cached_function_is_asked_for_other_gradients():
+    rng = np.random.default_rng(0)
+    args = [rng.standard_normal((5, 3)).astype("f4"), np.zeros(3, "f4"), np.tile(np.eye(3, dtype="f4"), (5, 1, 1))]
+    f = jax.jit(rj.normal_tril_transform_and_log_prob)
+    cts = [np.ones((5, 3), "f4"), np.ones(5, "f4")]
+    for outputs in ((0,), (1,), (0, 1), (1,)):
+        given = [ct if k in outputs else None for k, ct in enumerate(cts)]
+        expected = rp.normal_tril_transform_and_log_prob.vjp(*args, *given)
+        for wrt in ((0, 1), (2,), (0, 1, 2), (1, 2), (0,)):
+            slopes = jax.grad(lambda *x, of=outputs: sum(f(*x)[k].sum() for k in of), argnums=wrt)
+            same_bits(slopes(*args), [expected[k] for k in wrt])
+            same_bits(jax.jit(slopes)(*args), [expected[k] for k in wrt])
+
+
+def test_constants_have_no_cotangent():
+    loc, scale_tril = jnp.zeros(4), np.eye(4, dtype="f4")
+    shape = jax.ShapeDtypeStruct((8, 4), np.float32)
+    text = str(jax.make_jaxpr(jax.grad(lambda x: rj.normal_tril_log_prob(x, loc, scale_tril).sum()))(shape))
     # Of value, loc, scale_tril, cotangent, log_prob, ct_value, ct_loc, ct_scale_tril the sixth operand alone.
     assert re.findall(r"'wanted', np.int64\((\d+)\)", text) == [str(1 << 3), str(1 << 5)]
 
@@ -439,6 +454,35 @@ def test_what_is_missing_is_said_in_one_line(hide, message):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(message)
     assert done.stdout.count("\n") == 1
+
+
+SHARDED = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, jax.numpy as jnp, numpy as np, reparam.jax as rj
+from jax.sharding import Mesh, PartitionSpec as P
+mesh = Mesh(np.array(jax.devices()), ("b",))
+value, scale_tril = jnp.arange(24.0).reshape(8, 3) / 24, jnp.eye(3) + 0.5 * jnp.tril(jnp.ones((3, 3)))
+
+def f(value, scale_tril, key):
+    drawn = rj.normal_tril_transform(rj.Draw(key, jnp.arange(4)), value, scale_tril)
+    return rj.normal_tril_log_prob(drawn * value, jnp.zeros(3), scale_tril)
+
+def apart(*args):
+    return jnp.concatenate([f(args[0][:4], *args[1:]), f(args[0][4:], *args[1:])])
+
+for check in (True, False):
+    sharded = jax.shard_map(f, mesh=mesh, in_specs=(P("b"), P(), P()), out_specs=P("b"), check_vma=check)
+    args = (value, scale_tril, jax.random.key(1))
+    assert (jax.jit(sharded)(*args) == apart(*args)).all()
+    found, right = [jax.jit(jax.grad(lambda *a: (g(*a) ** 2).sum(), (0, 1)))(*args) for g in (sharded, apart)]
+    for a, b in zip(found, right):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+"""
+
+
+def test_shard_map_adds_cotangents_over_the_devices():
+    subprocess.run([sys.executable, "-c", SHARDED], check=True)
 
 
 def test_import_reparam_imports_no_jax():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -51,6 +52,27 @@ def batch_of(operand: Operand, x: Any) -> tuple[int, ...]:
     return shape
 
 
+def _axes_of(x: Any) -> frozenset[str]:
+    """Under ``shard_map`` the axes of the mesh along which a value differs."""
+    aval = jax.typeof(x)
+    if hasattr(aval, "manual_axis_type"):  # newer than JAX 0.8
+        aval = aval.manual_axis_type
+        return frozenset(aval.varying)
+    return frozenset(aval.vma)
+
+
+def varying(values: Any, along: Any) -> Any:
+    """Arrays as such that differ along the axes of ``shard_map`` along which others do: cotangents are added over them.
+
+    JAX's own functions see to that where it is needed, a foreign call does not.
+    """
+    axes: frozenset[str] = frozenset().union(*map(_axes_of, jax.tree.leaves(along)))
+    if not axes:
+        return values
+    cast = functools.partial(jax.lax.pcast, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary
+    return jax.tree.map(lambda x: cast(x, tuple(sorted(axes - _axes_of(x)))), values)
+
+
 def run(
     p: Pass,
     numbers: tuple[float, ...],
@@ -89,9 +111,9 @@ def run(
         ends.append(end)
         mask |= 1 << (len(p.inputs) + len(p.left_out) + k)
     call = jax.ffi.ffi_call(_TARGET, forms, vmap_method="expand_dims")
+    args = varying([*args, *keys[:1]], args)
     results = call(
         *args,
-        *keys[:1],
         op=p.op.name,
         reverse=p.reverse,
         packed=p.unpacked is not p,
@@ -99,5 +121,6 @@ def run(
         wanted=np.int64(mask),
         numbers=np.asarray(numbers or (0.0,), np.float64),  # an attribute has at least one element
     )
+    results = varying(results, args)
     found = iter([x.reshape(end) for x, end in zip(results, ends, strict=True)])
     return [next(found) if wanted is None or wanted[k] else None for k in range(len(p.outputs))]

@@ -17,7 +17,7 @@ from .. import _check
 from .._op import Op, Pass
 from .._operands import code_attributes, split_keywords
 from ._draw import Draw, words_of
-from ._ffi import Drawn, run
+from ._ffi import Drawn, run, varying
 
 __all__ = ["function_of", "same_dtype"]
 
@@ -29,6 +29,7 @@ class Call(NamedTuple):
     numbers: tuple[float, ...]
     sizes: tuple[tuple[str, int], ...]
     dtype: Any
+    traced: tuple[bool, ...]  # by input; the others are constants, whose cotangents nobody can ask for
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -37,27 +38,23 @@ def _differentiable(call: Call, operands: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _forward(call: Call, operands: tuple[Any, ...]) -> Any:
-    """Outputs, and what the reverse pass takes; empty tuples in place of None mark cotangents that are wanted."""
+    """Outputs, and what the reverse pass takes.
 
-    def is_primal(x: Any) -> bool:
-        return isinstance(x, CustomVJPPrimal)
-
-    values = jax.tree.map(lambda x: x.value, operands, is_leaf=is_primal)
-    wanted = tuple(() if is_primal(x) and x.perturbed else None for x in operands)
+    Which inputs are differentiated must not show in their form: a cached function may be asked for others the next
+    time, and JAX goes by the form that it saw first.
+    """
+    values = jax.tree.map(lambda x: x.value, operands, is_leaf=lambda x: isinstance(x, CustomVJPPrimal))
     outputs = _differentiable(call, values)
-    kept = values if call.p.op.vjp_from == "inputs" else _real(call.p, outputs)
-    return outputs, (kept, wanted)
+    return outputs, values if call.p.op.vjp_from == "inputs" else _real(call.p, outputs)
 
 
-def _reverse(call: Call, residuals: Any, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
-    kept, wanted = residuals
+def _reverse(call: Call, kept: tuple[Any, ...], cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     op = call.p.op
     p = op.vjp_pass if call.p.unpacked is call.p else op.vjp_pass.packed  # type: ignore[union-attr]
     assert p is not None
     given = [None if isinstance(ct, SymbolicZero) else ct for ct in _real(call.p, cotangents)]
-    asked = [w is not None for o, w in zip(op.inputs, wanted, strict=True) if o.item == "real"]
-    found = iter(run(p, call.numbers, dict(call.sizes), [*kept, *given], call.dtype, asked))
-    return (tuple(next(found) if o.item == "real" else None for o in op.inputs),)
+    asked = [traced and not isinstance(x, Drawn) for x, traced in zip(kept, call.traced, strict=True)]
+    return (tuple(run(p, call.numbers, dict(call.sizes), [*kept, *given], call.dtype, asked)),)
 
 
 def _real(p: Pass, outputs: Any) -> tuple[Any, ...]:
@@ -114,7 +111,8 @@ def _operands(name: str, p: Pass, args: tuple[Any, ...]) -> tuple[tuple[Any, ...
     given = [(o.name, x) for o, x in zip(p.inputs, args, strict=True) if o.name not in drawn]
     arrays, dtype = same_dtype(name, given)
     rest = iter(arrays)
-    return tuple(drawn.get(o.name) or next(rest) for o in p.inputs), dtype
+    operands = tuple(drawn.get(o.name) or next(rest) for o in p.inputs)
+    return varying(operands, operands), dtype
 
 
 def function_of(op: Op) -> Callable[..., Any]:
@@ -133,7 +131,9 @@ def function_of(op: Op) -> Callable[..., Any]:
         _check.check_operands(p, len(args))
         operands, dtype = _operands(name, p, args)
         numbers = code_attributes(p, given) if op.attributes else ()
-        found = _compiled(Call(p, numbers, tuple(sizes.items()), dtype), operands)
+        traced = tuple(isinstance(x, jax.core.Tracer) for x in args)
+        traced = traced if any(traced) else (True,) * len(args)  # the gradient of a call on constants is not taken
+        found = _compiled(Call(p, numbers, tuple(sizes.items()), dtype, traced), operands)
         if op.result is not None:
             return op.result(*found)
         return found[0] if len(found) == 1 else found
