@@ -49,7 +49,7 @@ REPARAM_HD void load_run_loop(V* to, const T* data, const Places& places, int64_
       for (int64_t j = 0; j < n; ++j) to[j] = gather<V>(data + j * stride, at);
       return;
     }
-    if (places.step == kAnywhere) load_columns(to, data, at, n, readable);
+    if (by_table<V>(places)) load_columns(to, data, at, n, readable);
     else load_columns(to, data, evenly<K>(places), n, readable);
   }
 }
@@ -61,7 +61,7 @@ REPARAM_HD void store_run_loop(T* data, const Places& places, const V* from, int
   if constexpr (W > 1 && sizeof(T) == sizeof(ElementOf<V>)) {
     constexpr int K = kBlock<V>;
     if (stride == 1 && n >= K) {
-      if (places.step == kAnywhere) store_columns(data, places.at, from, n);
+      if (by_table<V>(places)) store_columns(data, places.at, from, n);
       else store_columns(data, evenly<K>(places), from, n);
       return;
     }
@@ -152,7 +152,7 @@ REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const Place
   constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
   if constexpr (W > 1) {
     if (stride[1] == 1 && d >= K && !places.same_event()) {
-      if (places.step == kAnywhere) load_lower_rows(to, data, places.at, crowded, d, stride[0]);
+      if (by_table<V>(places)) load_lower_rows(to, data, places.at, crowded, d, stride[0]);
       else load_lower_rows(to, data, evenly<K>(places), crowded, d, stride[0]);
       return;
     }
@@ -233,7 +233,7 @@ REPARAM_HD void store_lower_loop(T* data, const Places& places, V* dense, Tril<V
     }
   if constexpr (W > 1) {
     if (stride[1] == 1 && d >= K && !symmetric) {
-      if (places.step == kAnywhere) store_lower_rows(data, places.at, from, d, stride[0]);
+      if (by_table<V>(places)) store_lower_rows(data, places.at, from, d, stride[0]);
       else store_lower_rows(data, evenly<K>(places), from, d, stride[0]);
       return;
     }
