@@ -18,10 +18,11 @@ from .timing import Timed
 SCHEMA = 1
 Result = dict[str, Any]
 COLUMNS = (
-    ("row", 54), ("ours ms", 9), ("thr", 4), ("rate", 14), ("of roof", 8), ("fastest rival", 20), ("thr", 4),
+    ("row", 54), ("ours ms", 9), ("thr", 4), ("rate", 14), ("of floor", 17), ("fastest rival", 20), ("thr", 4),
     ("ms", 9), ("ratio", 8), ("target", 16), ("met", 6),
 )  # fmt: skip
-MARKS = {True: "yes", False: "no", None: "-"}
+#: "floor": not even the least time that the machine allows would meet it.
+MARKS = {True: "yes", False: "no", None: "-", "floor": "floor"}
 
 
 def result(row: Row, timed: Sequence[Timed], roofs: Roofs) -> Result:
@@ -32,15 +33,20 @@ def result(row: Row, timed: Sequence[Timed], roofs: Roofs) -> Result:
     ratio = best.median / ours.median if best else None
     by_flops = row.roof == "fma"
     work = row.flops if by_flops else row.bytes
+    used = "1" if ours.runner.threads == 1 else "all"
     share = None
     if row.roof:
-        roof = roofs[f"fma {row.dtype}" if by_flops else row.roof]
-        share = work / ours.median / roof["1" if ours.runner.threads == 1 else "all"]
-    reached = [_reached(target, ours, rivals, share) for target in row.targets]
-    targets = [
-        {"text": str(target), "value": value, "met": None if value is None else _met(target, value)}
-        for target, value in zip(row.targets, reached, strict=True)
-    ]
+        share = work / ours.median / roofs[f"fma {row.dtype}" if by_flops else row.roof][used]
+    floor = _floor(row, roofs, used)
+    targets = []
+    for target in row.targets:
+        value, possible = _reached(target, ours.median, rivals, share), True
+        if floor and value is not None:
+            quicker = ours.median / floor["seconds"]
+            at_floor = _reached(target, floor["seconds"], rivals, share and share * quicker)
+            possible = at_floor is None or _met(target, at_floor)
+        met = None if value is None else _met(target, value)
+        targets.append({"text": str(target), "value": value, "met": met, "possible": possible})
     return {
         "name": row.name,
         "op": row.op,
@@ -57,6 +63,7 @@ def result(row: Row, timed: Sequence[Timed], roofs: Roofs) -> Result:
         "unit": "" if not work else "GFLOP/s" if by_flops else "GB/s",
         "roof": row.roof,
         "share": share,
+        "floor": floor,
         "rival": best and {"name": best.contestant.name, "threads": best.runner.threads, "seconds": best.median},
         "ratio": ratio,
         "ratio_target": next((t.value for t in row.targets if t.kind == "ratio"), None),
@@ -75,16 +82,25 @@ def result(row: Row, timed: Sequence[Timed], roofs: Roofs) -> Result:
     }
 
 
-def _reached(target: Target, ours: Timed, rivals: Sequence[Timed], share: float | None) -> float | None:
+def _floor(row: Row, roofs: Roofs, used: str) -> Result | None:
+    """The least seconds that the limits of the machine allow, and which of them binds; None for work without any."""
+    seconds = {name: least / roofs[name][used] for name, least in row.least.items() if least and name in roofs}
+    if not seconds:
+        return None
+    limit = max(seconds, key=seconds.__getitem__)
+    return {"seconds": seconds[limit], "limit": limit}
+
+
+def _reached(target: Target, seconds: float, rivals: Sequence[Timed], share: float | None) -> float | None:
     """What the target speaks of; None where it cannot be told, such as without the rival that it names."""
     if target.kind == "seconds":
-        return ours.median
+        return seconds
     if target.kind in ROOFS:
         return share
     fits = {"ratio": lambda _: True, "library": lambda who: who.form == "library"}
     chosen = fits.get(target.kind, lambda who: who.name == target.kind)
     times = [t.median for t in rivals if chosen(t.contestant)]
-    return min(times) / ours.median if times else None
+    return min(times) / seconds if times else None
 
 
 def _met(target: Target, value: float) -> bool:
@@ -99,20 +115,20 @@ def head() -> str:
 def line(result: Result) -> str:
     """One row of the table."""
     rival = result["rival"] or {"name": "none", "threads": "", "seconds": math.nan}
-    share, ratio = result["share"], result["ratio"]
+    floor, ratio = result["floor"], result["ratio"]
     return _columns(
         [
             result["name"],
             f"{1e3 * result['seconds']:.4g}",
             result["threads"],
             f"{result['rate']:.3g} {result['unit']}" if result["unit"] else "",
-            "" if share is None else f"{100 * share:.0f}%",
+            "" if floor is None else f"{100 * floor['seconds'] / result['seconds']:.0f}% {floor['limit']}",
             rival["name"],
             rival["threads"],
             "" if result["rival"] is None else f"{1e3 * rival['seconds']:.4g}",
             "" if ratio is None else f"{ratio:.2f}x",
             ", ".join(t["text"] for t in result["targets"]),
-            ", ".join(MARKS[t["met"]] for t in result["targets"]),
+            ", ".join(MARKS["floor" if _out_of_reach(t) else t["met"]] for t in result["targets"]),
         ]
     )
 
@@ -138,8 +154,15 @@ def means(results: Sequence[Result]) -> list[str]:
     if every:
         lines.append(f"  {'all':34} {geometric_mean(every):7.2f}x of {len(every)}")
     lines += _pairs(results)
+    lines += _floors(results)
     marks = [t["met"] for each in results for t in each["targets"] if t["met"] is not None]
-    return ["geometric mean of the ratios to the fastest rival:", *lines, f"targets met: {sum(marks)} of {len(marks)}"]
+    out = sum(_out_of_reach(t) for each in results for t in each["targets"])
+    met = f"targets met: {sum(marks)} of {len(marks)}; the floor would miss {out} too"
+    return ["geometric mean of the ratios to the fastest rival:", *lines, met]
+
+
+def _out_of_reach(target: Result) -> bool:
+    return target["met"] is False and not target["possible"]
 
 
 def _pairs(results: Sequence[Result]) -> list[str]:
@@ -150,6 +173,19 @@ def _pairs(results: Sequence[Result]) -> list[str]:
         f"  {full}: {seconds[full] / seconds[diagonal]:.3f} of the time with a diagonal one, target 1.15"
         for full, diagonal in found
         if diagonal in seconds
+    ]
+
+
+def _floors(results: Sequence[Result]) -> list[str]:
+    """How far rows are from the limit that binds them, and how often each does."""
+    shares: dict[str, list[float]] = {}
+    for each in results:
+        if each["floor"] and each["counts"]:
+            shares.setdefault(each["floor"]["limit"], []).append(each["floor"]["seconds"] / each["seconds"])
+    return [
+        f"  bound by {limit}: {100 * geometric_mean(found):.0f}% of it reached in the mean of {len(found)}, "
+        f"{100 * min(found):.0f} to {100 * max(found):.0f}%"
+        for limit, found in shares.items()
     ]
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The machine's limits, measured in the same run with one thread and with all: FMA rate, and bandwidth three ways."""
+"""The machine's limits, measured in the same run with one thread and with all: FMA rate, and bandwidth three ways.
+
+Each bandwidth from memory and, "cached", of the working set that rows of regime R have.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +15,56 @@ import numpy as np
 
 from .._backends import native
 from . import libraries, machine
-from .row import DTYPES
+from .row import CACHED_BYTES, DTYPES
 
 ROUNDS = 20
 FMA_ROUNDS = 2_000_000
 GEMM = 1024
+CACHED_REPEATS = 8  # of work so short that starting the threads would count
 
 Roofs = dict[str, dict[str, float]]
 
 
 def measure() -> Roofs:
-    """``{"fma float32": {"1": FLOP/s, "all": ...}, "copy": {"1": bytes/s, ...}, "update": ..., "read": ...}``.
+    """``{"fma float32": {"1": FLOP/s, "all": ...}, "copy": {"1": bytes/s, ...}, "copy cached": ..., "update": ...}``.
 
-    A copy reads one array and writes another, an update reads and writes the same.
+    A copy reads one array and writes another, an update reads and writes the same, a read only reads.
     """
     found: Roofs = {f"fma {dtype}": {} for dtype in DTYPES}
-    found |= {"copy": {}, "update": {}, "read": {}}
-    source = np.ones(4 * machine.cache_bytes() // 8)
-    target = np.zeros_like(source)
     for label, n in {"1": 1, "all": machine.all_threads()}.items():
         libraries.set_threads(1)
         for dtype in DTYPES:
             found[f"fma {dtype}"][label] = _fma(dtype, n)
-        slices = [slice(k * source.size // n, (k + 1) * source.size // n) for k in range(n)]
-        seconds = _best(lambda k: np.copyto(target[slices[k]], source[slices[k]]), n)  # noqa: B023
-        found["copy"][label] = 2 * source.nbytes / seconds
-        seconds = _best(lambda k: np.negative(source[slices[k]], out=source[slices[k]]), n)  # noqa: B023
-        found["update"][label] = 2 * source.nbytes / seconds
-        seconds = _best(lambda k: np.dot(source[slices[k]], source[slices[k]]), n)  # noqa: B023
-        found["read"][label] = source.nbytes / seconds
+        for name, rate in _bandwidths(8 * machine.cache_bytes(), 1, n).items():
+            found.setdefault(name, {})[label] = rate
+        for name, rate in _bandwidths(CACHED_BYTES, CACHED_REPEATS, n).items():
+            found.setdefault(f"{name} cached", {})[label] = rate
     libraries.restore_threads()
     for rates in found.values():  # a neighbour on one of the CPUs is no limit of the machine
         rates["all"] = max(rates.values())
     return found
+
+
+def _bandwidths(size: int, repeats: int, n: int) -> dict[str, float]:
+    """Bytes a second that n threads move in a working set of this many bytes, each thread its own part."""
+    whole = np.ones(size // 8 // (2 * n) * (2 * n))
+    parts = [whole[k * whole.size // n : (k + 1) * whole.size // n] for k in range(n)]
+    halves = [(part[: part.size // 2], part[part.size // 2 :]) for part in parts]
+
+    def copy(k: int) -> None:
+        for _ in range(repeats):
+            np.copyto(halves[k][1], halves[k][0])
+
+    def update(k: int) -> None:
+        for _ in range(repeats):
+            np.negative(parts[k], out=parts[k])
+
+    def read(k: int) -> None:
+        for _ in range(repeats):
+            np.dot(parts[k], parts[k])
+
+    moved = repeats * whole.nbytes
+    return {"copy": moved / _best(copy, n), "update": 2 * moved / _best(update, n), "read": moved / _best(read, n)}
 
 
 def _fma(dtype: str, n: int) -> float:

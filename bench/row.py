@@ -90,7 +90,9 @@ class Row:
     flops, bytes : float
         The least that the work takes, of the whole batch.
     roof : {"fma", "copy", "update", "read", None}
-        The limit that counts.
+        The limit that its targets speak of, and the unit of its rate.
+    moves : {"copy", "update", "read"}
+        How its bytes travel, for the least time that they take.
     targets : tuple of Target
     check : {"equal", "random", "training", "progress", "accurate"}
         How answers are compared: to rounding; as estimates of one expectation; by the ELBO that steps say and reach; by
@@ -120,6 +122,7 @@ class Row:
     flops: float = 0.0
     bytes: float = 0.0
     roof: str | None = None
+    moves: str = "copy"
     targets: tuple[Target, ...] = ()
     check: str = "equal"
     condition: float = 10.0
@@ -147,6 +150,12 @@ class Row:
     def words(self) -> set[str]:
         """What ``--size`` may ask for."""
         return {*self.size.split(), self.dtype, self.regime}
+
+    @property
+    def least(self) -> dict[str, float]:
+        """What it takes of each of the machine's limits, by their names in roofs.py."""
+        cached = " cached" if self.bytes <= CACHED_BYTES else ""
+        return {f"fma {self.dtype}": self.flops, self.moves + cached: self.bytes}
 
     @property
     def memory(self) -> float:

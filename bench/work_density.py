@@ -132,6 +132,7 @@ def own(op: str, d: int, dtype: str, regime: str, limit: int, named: int = 0) ->
         flops=batch * flops,
         bytes=batch * event,
         roof=("read" if op == "log_prob" else "copy") if regime == "M" else "fma",
+        moves="read" if op == "log_prob" else "copy",
         targets=_own_targets(op, d, regime),
         reference={"log_prob": own_reference, "log_prob+vjp": own_reference_both}.get(op),
         quick=dtype == "float32" and ((regime == "R" and d in (8, 32)) or (op, d, regime) == ("log_prob+vjp", 8, "M")),

@@ -76,6 +76,7 @@ def shared(op: str, d: int, batch: int, dtype: str, limit: int) -> Row:
         flops=batch * flops,
         bytes=batch * numbers * items(dtype),
         roof="fma" if d >= 32 else "read" if op == "log_prob" else "copy",
+        moves="read" if op == "log_prob" else "copy",
         condition=100.0,  # of sums over the batch
         quick=dtype == "float32" and d == 16 and nominal == 100_000,
     )

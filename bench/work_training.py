@@ -131,6 +131,7 @@ def adam(size: int, limit: int) -> Row:
         flops=15 * batch,
         bytes=ADAM_BYTES * batch,
         roof="update" if size >= IN_MEMORY else None,
+        moves="update",
         targets=_adam_targets(size),
         quick=size == 1_000_000,
     )

@@ -34,7 +34,9 @@ from reparam._bench.row import Contestant, Row, Target, flat, lower_bytes
 from reparam import cli
 
 LIMIT = 16
-ROOFS = {name: {"1": 1e9, "all": 2e9} for name in ("fma float32", "fma float64", "copy", "update", "read")}
+MOVES = ("copy", "update", "read")
+LIMITS = ("fma float32", "fma float64", *MOVES, *(f"{move} cached" for move in MOVES))
+ROOFS = {name: {"1": 1e9, "all": 2e9} for name in LIMITS}
 TINY = {"op": ("cholesky",), "size": ("d=4 float32 R",), "rival": ("numpy",), "limit": LIMIT}
 #: The works of the published tables, and the op that has their rows.
 WORKS = {
@@ -217,12 +219,16 @@ def test_a_run_is_compared_with_an_earlier_one(tmp_path):
 
 def test_means_and_targets():
     def made(op, ratio, met):
-        targets = [{"text": "2x", "met": met}]
-        return {"name": op, "op": op, "seconds": 1.0, "ratio": ratio, "counts": op != "c", "targets": targets}
+        targets = [{"text": "2x", "met": met, "possible": False}]
+        floor = {"seconds": 0.1 if op == "a" else 0.4, "limit": "copy"} if ratio else None
+        row = {"name": op, "op": op, "seconds": 1.0, "ratio": ratio, "counts": op != "c"}
+        return {**row, "targets": targets, "floor": floor}
 
     lines = report.means([made("a", 2.0, True), made("a", 8.0, False), made("b", None, None), made("c", 9.0, None)])
     assert [line.split() for line in lines[1:]] == [
-        ["a", "4.00x", "of", "2"], ["all", "4.00x", "of", "2"], ["targets", "met:", "1", "of", "2"],
+        ["a", "4.00x", "of", "2"], ["all", "4.00x", "of", "2"],
+        ["bound", "by", "copy:", "10%", "of", "it", "reached", "in", "the", "mean", "of", "2,", "10", "to", "10%"],
+        ["targets", "met:", "1", "of", "2;", "the", "floor", "would", "miss", "1", "too"],
     ]  # fmt: skip
 
 
@@ -486,6 +492,30 @@ def test_a_result_is_of_the_best_threads_and_the_fastest_rival():
     assert (found["ratio"], found["rival"]["name"], found["rate"], found["share"]) == (3.0, "numpy", 1.0, 1.0)
     assert [t["met"] for t in found["targets"]] == [True, True, True, True, None]
     assert [t["text"] for t in found["targets"]] == ["2x", "60% copy", "4x torch", "2e+06 us", "1x jax"]
+
+
+def test_a_target_beyond_the_floor_is_told_from_a_miss():
+    named = (Target("ratio", 5), Target("ratio", 3), Target("ratio", 2), Target("copy", 1.1), Target("seconds", 1.0))
+    row = row_of(constant("reparam", 1.0), bytes=8e9, roof="copy", targets=named)
+    times = [("reparam", 16.0), ("numpy", 24.0)]
+    found = report.result(row, [timing.Timed(Fixed(*who, []), 1, [who[1]] * 3) for who in times], ROOFS)
+    assert [t["possible"] for t in found["targets"]] == [False, True, True, False, False]
+    assert report.line(found).split()[-5:] == ["floor,", "no,", "no,", "floor,", "floor"]
+
+
+@pytest.mark.parametrize(("flops", "moved", "moves", "floor"), [
+    (4e9, 1e9, "copy", {"seconds": 4.0, "limit": "fma float64"}),
+    (1e9, 3e9, "read", {"seconds": 3.0, "limit": "read"}),
+    (1e3, 2e6, "update", {"seconds": 0.002, "limit": "update cached"}),
+    (0.0, 8e6, "copy", {"seconds": 0.008, "limit": "copy cached"}),
+    (0.0, 0.0, "copy", None),
+])  # fmt: skip
+def test_the_floor_is_the_limit_that_binds(flops, moved, moves, floor):
+    row = row_of(constant("reparam", 1.0), flops=flops, bytes=moved, moves=moves)
+    found = report.result(row, [timing.Timed(Fixed("reparam", 8.0, []), 1, [8.0] * 3)], ROOFS)
+    assert found["floor"] == floor
+    shown = report.line(found)
+    assert (f"{100 * floor['seconds'] / 8:.0f}% {floor['limit']}" in shown) if floor else "%" not in shown
 
 
 def test_settings_have_the_defaults_of_the_command_line():

@@ -98,6 +98,12 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
 
   REPARAM_HD int64_t step(int i) const { return call.rank == 0 ? 0 : call.operand[i].batch_stride[call.rank - 1]; }
 
+  // Where the lanes stand in operand i; those past the end of a range stand on the last event.
+  REPARAM_HD Places placed(int i) const {
+    const int64_t apart = step(i);
+    return {position.at[i], position.one_row && (apart == 0 || position.count == W) ? apart : kAnywhere};
+  }
+
   template <int I>
   REPARAM_HD auto& rows_source() {
     if constexpr (Pass::operand(I).drawable) return drawable_source[I];
@@ -128,18 +134,18 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
   REPARAM_HD void load_operand() {
     constexpr OperandSpec spec = Pass::operand(I);
     const OperandData& operand = call.operand[I];
-    const int64_t* at = position.at[I];
-    const bool same_event = position.one_row && step(I) == 0;
+    const Places places = placed(I);
+    const int64_t* at = places.at;
+    const bool same_event = places.same_event();
     LanesWith<V, uint64_t> stream{};
     if constexpr (spec.drawable)
       if (operand.drawn) stream = gather<LanesWith<V, uint64_t>>(reinterpret_cast<const uint64_t*>(operand.data), at);
     if constexpr (spec.kind == Kind::rows) {
       rows_source<I>() = {reinterpret_cast<const T*>(operand.data),
-                          at,
+                          places,
                           {operand.event_stride[0], operand.event_stride[1]},
                           call.extent[spec.symbol[1]],
                           reinterpret_cast<V*>(buffer[I]),
-                          same_event,
                           operand.drawn,
                           draw_key(call),
                           stream};
@@ -158,42 +164,43 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
         else *to = gather<Value<I>>(data, at);
       } else if constexpr (spec.kind == Kind::vector) {
         const int64_t n = call.extent[spec.symbol[0]];
-        load_run(to, data, at, same_event, n, operand.event_stride[0], n);
+        load_run(to, data, places, n, operand.event_stride[0], n);
+        if (places.step == n && remaining > W) fetch_run_ahead(data + at[0] + W * n, W * n);
       } else if constexpr (spec.kind == Kind::packed) {
         const int64_t n = triangle(call.extent[spec.symbol[0]]);
-        load_run(to, data, at, same_event, n, operand.event_stride[0], n);
+        load_run(to, data, places, n, operand.event_stride[0], n);
       } else if (operand.packed) {
         const int64_t n = triangle(call.extent[spec.symbol[0]]);
-        load_run(to, data, at, same_event, n, operand.event_stride[0], n);
+        load_run(to, data, places, n, operand.event_stride[0], n);
       } else {
-        load_matrices<I>(Tril<V>{to}, data, at, same_event, call.extent[spec.symbol[0]]);
+        load_matrices<I>(Tril<V>{to}, data, places, call.extent[spec.symbol[0]]);
       }
     }
   }
 
   template <int I>
-  REPARAM_HD void load_matrices(Tril<V> to, const T* data, const int64_t* at, bool same_event, int64_t d) {
+  REPARAM_HD void load_matrices(Tril<V> to, const T* data, const Places& places, int64_t d) {
     const Route& route = routes[I];
-    load_lower(to, dense, data, at, same_event, route.crowded, d, call.operand[I].event_stride);
-    if (route.fetched_ahead && position.one_row && remaining > W) fetch_ahead<W>(data + at[0] + W * d * d, d);
+    load_lower(to, dense, data, places, route.crowded, d, call.operand[I].event_stride);
+    if (route.fetched_ahead && position.one_row && remaining > W) fetch_ahead<W>(data + places.at[0] + W * d * d, d);
   }
 
   template <int I>
-  REPARAM_HD void store_matrices(T* data, const int64_t* at, Tril<V> from, int64_t d, bool symmetric) {
+  REPARAM_HD void store_matrices(T* data, const Places& places, Tril<V> from, int64_t d, bool symmetric) {
     const Route& route = routes[I];
     const int64_t* stride = call.operand[I].event_stride;
     if (!route.pitch) {
-      store_lower(data, at, dense, from, route.crowded, d, stride, symmetric);
+      store_lower(data, places, dense, from, route.crowded, d, stride, symmetric);
       return;
     }
     int64_t stage_at[W];
     for (int lane = 0; lane < W; ++lane) stage_at[lane] = lane * route.pitch;
-    store_lower(stage, stage_at, dense, from, route.crowded, d, stride, symmetric);
+    store_lower(stage, {stage_at, route.pitch}, dense, from, route.crowded, d, stride, symmetric);
     if (position.one_row && route.pitch == d * d) {
-      stream(data + at[0], stage, position.count * d * d);
+      stream(data + places.at[0], stage, position.count * d * d);
       return;
     }
-    for (int lane = 0; lane < position.count; ++lane) stream(data + at[lane], stage + stage_at[lane], d * d);
+    for (int lane = 0; lane < position.count; ++lane) stream(data + places.at[lane], stage + stage_at[lane], d * d);
   }
 
   template <int I>
@@ -201,23 +208,25 @@ struct Pack : Body<Pack<Op, T, kVjp, N, kShared>, Op, typename NativeLanes<T>::t
     constexpr OperandSpec spec = Pass::operand(I);
     const OperandData& operand = call.operand[I];
     if (!operand.data) return;
-    const int64_t* at = position.at[I];
+    const Places places = placed(I);
+    const int64_t* at = places.at;
     auto* data = reinterpret_cast<Element<I>*>(operand.data);
     auto* from = reinterpret_cast<Value<I>*>(buffer[I]);
     if constexpr (spec.kind == Kind::scalar) {
-      if constexpr (W > 1 && sizeof(Element<I>) * W == sizeof(Value<I>) && spec.item != Item::i4)
-        if (position.one_row && step(I) == 1 && position.count == W) {
-          __builtin_memcpy(data + at[0], from, sizeof(Value<I>));
+      if constexpr (W > 1)
+        if (places.step == 1) {
+          const auto values = convert<Element<I>>(*from);
+          __builtin_memcpy(data + at[0], &values, sizeof values);
           return;
         }
       scatter(data, at, *from);
     } else if constexpr (spec.kind == Kind::vector || spec.kind == Kind::packed) {
       const int64_t n = packed_values(spec, call.extent);
-      store_run(data, at, from, n, operand.event_stride[0]);
+      store_run(data, places, from, n, operand.event_stride[0]);
     } else if (operand.packed) {
-      store_run(data, at, from, packed_values(spec, call.extent), operand.event_stride[0]);
+      store_run(data, places, from, packed_values(spec, call.extent), operand.event_stride[0]);
     } else {
-      store_matrices<I>(data, at, Tril<V>{from}, call.extent[spec.symbol[0]], spec.kind == Kind::symmetric);
+      store_matrices<I>(data, places, Tril<V>{from}, call.extent[spec.symbol[0]], spec.kind == Kind::symmetric);
     }
   }
 

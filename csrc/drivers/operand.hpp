@@ -60,18 +60,18 @@ REPARAM_HD constexpr int64_t aligned(int64_t bytes) { return (bytes + 63) & ~int
 template <class V, bool kDrawable>
 struct RowSource {
   const ElementOf<V>* data;
-  const int64_t* at;
+  Places places;
   int64_t stride[2];
   int64_t length;
   V* buffer;
-  bool same_event, drawn;
+  bool drawn;
   Key key;
   LanesWith<V, uint64_t> stream;
   REPARAM_HD const V* row(int64_t i) const {
     V* to = buffer + (i & 1) * row_buffer_values(length);
     if constexpr (kDrawable)
       if (drawn) return draw_row(key, stream, i, length, to);
-    load_run(to, data + i * stride[0], at, same_event, length, stride[1], length);
+    load_run(to, data + i * stride[0], places, length, stride[1], length);
     return to;
   }
 };

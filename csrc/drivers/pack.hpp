@@ -1,182 +1,72 @@
 // SPDX-License-Identifier: MIT
-// Packing: events as they lie in memory <-> one event per lane. The only place where data crosses lanes.
-// `at[lane]` is where each lane's event begins, in elements. In the last pack of a range the lanes past its end repeat
-// the last event: they load, compute and store the same values in the same place.
+// Packing: the vectors and matrices of W events <-> values of W lanes, a block after the other (block.hpp).
 #pragma once
-#include "../core/lanes.hpp"
 #include "../core/rows.hpp"
-#include "../core/view.hpp"
+#include "block.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
-template <bool kFirst, class A, class B>
-struct SelectType {
-  using type = A;
-};
-template <class A, class B>
-struct SelectType<false, A, B> {
-  using type = B;
-};
-
-// A block is as many columns as 16 bytes hold, 4 floats or 2 doubles, of each lane's event: small enough that a lower
-// triangle is few whole blocks, and its transpose takes two stages of shuffles inside 16 bytes (or one), the cheap
-// ones. Row r of a block holds the columns of lanes r, r + K, r + 2 K ..., one after the other in K = kBlock<V> values.
-template <class V>
-constexpr int kBlock =
-    LaneTraits<V>::width < int{16 / sizeof(ElementOf<V>)} ? LaneTraits<V>::width : int{16 / sizeof(ElementOf<V>)};
-
-// Units of kUnit values, from a and b in turn: those of the low half, or of the high half, of every 16 bytes.
-template <int kUnit, bool kHigh, class T, int W, int... I>
-REPARAM_HD Lanes<T, W> interleave(Lanes<T, W> a, Lanes<T, W> b, Indices<I...>) {
-  constexpr int K = kBlock<Lanes<T, W>>;
-  return REPARAM_SHUFFLE(
-      a.raw, b.raw,
-      ((I % K / kUnit & 1 ? W : 0) + I / K * K + (kHigh ? K / 2 : 0) + I % K / kUnit / 2 * kUnit + I % kUnit)...);
-}
-
-// K rows of a block <-> K columns of W lanes; its own inverse.
-template <class T, int W>
-REPARAM_HD void transpose(Lanes<T, W>* rows) {
-  using V = Lanes<T, W>;
+template <class V, class T, class At>
+REPARAM_HD void load_columns(V* to, const T* data, At at, int64_t n, int64_t readable) {
   constexpr int K = kBlock<V>;
-  constexpr indices<W> all;
-  if constexpr (wider_than_hardware<V>) {
-    Lanes<T, W / 2> low[K], high[K];
-    for (int r = 0; r < K; ++r) low[r] = low_half(rows[r]), high[r] = high_half(rows[r]);
-    transpose(low), transpose(high);
-    for (int r = 0; r < K; ++r) rows[r] = join(low[r], high[r]);
-  } else if constexpr (K == 2) {
-    const V a = rows[0], b = rows[1];
-    rows[0] = interleave<1, false>(a, b, all), rows[1] = interleave<1, true>(a, b, all);
-  } else {
-    static_assert(K == 4);
-    const V a = interleave<1, false>(rows[0], rows[1], all), b = interleave<1, true>(rows[0], rows[1], all);
-    const V c = interleave<1, false>(rows[2], rows[3], all), d = interleave<1, true>(rows[2], rows[3], all);
-    rows[0] = interleave<2, false>(a, c, all), rows[1] = interleave<2, true>(a, c, all);
-    rows[2] = interleave<2, false>(b, d, all), rows[3] = interleave<2, true>(b, d, all);
+  for (int64_t j = 0; j < n; j += K) {
+    const int64_t first = j + K <= readable ? j : readable - K;
+    if (first + K <= n) {
+      load_block(to + first, data + first, at);
+    } else {
+      V block[K];
+      load_block(block, data + first, at);
+      for (int k = 0; first + k < n; ++k) to[first + k] = block[k];
+    }
   }
 }
 
-template <class V, class T>
-REPARAM_HD V load_unaligned(const T* from) {
-  V v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
-}
-
-template <class V, class T>
-REPARAM_HD V gather(const T* data, const int64_t* at) {
-  if constexpr (LaneTraits<V>::width == 1) {
-    return data[at[0]];
-  } else {
-    V v;
-    for (int lane = 0; lane < LaneTraits<V>::width; ++lane) v.set(lane, data[at[lane]]);
-    return v;
-  }
-}
-
-template <class V, class T>
-REPARAM_HD void scatter(T* data, const int64_t* at, V v) {
-  if constexpr (LaneTraits<V>::width == 1) {
-    data[at[0]] = static_cast<T>(v);
-  } else {
-    for (int lane = 0; lane < LaneTraits<V>::width; ++lane) data[at[lane]] = static_cast<T>(v[lane]);
-  }
-}
-
-// Row r of a block from events at[r], at[r + K] ...; `at` stands at lane r.
-template <class V, class T>
-REPARAM_HD V load_row(const T* data, const int64_t* at) {
-  constexpr int W = LaneTraits<V>::width;
-  if constexpr (W == kBlock<V>) {
-    return load_unaligned<V>(data + at[0]);
-  } else {
-    using Half = Lanes<ElementOf<V>, W / 2>;
-    return join(load_row<Half>(data, at), load_row<Half>(data, at + W / 2));
-  }
-}
-
-// K columns of each lane's event to K values.
-template <class V, class T>
-REPARAM_HD void load_block(V* to, const T* data, const int64_t* at) {
+template <class V, class T, class At>
+REPARAM_HD void store_columns(T* data, At at, const V* from, int64_t n) {
   constexpr int K = kBlock<V>;
-  V rows[K];
-  REPARAM_UNROLL
-  for (int r = 0; r < K; ++r) rows[r] = load_row<V>(data, at + r);
-  transpose(rows);
-  REPARAM_UNROLL
-  for (int k = 0; k < K; ++k) to[k] = rows[k];
-}
-
-// The reverse of load_row.
-template <class V, class T>
-REPARAM_HD void store_row(T* data, const int64_t* at, V row) {
-  constexpr int W = LaneTraits<V>::width;
-  if constexpr (W == kBlock<V>) {
-    __builtin_memcpy(data + at[0], &row, sizeof row);
-  } else {
-    store_row(data, at, low_half(row));
-    store_row(data, at + W / 2, high_half(row));
+  int64_t j = 0;
+  for (; j + 2 * K <= n; j += 2 * K) store_two_blocks(data + j, at, from + j);
+  for (; j < n; j += K) {
+    const int64_t first = j + K <= n ? j : n - K;
+    store_block(data + first, at, from + first);
   }
-}
-
-// K columns of W lanes to each lane's event.
-template <class V, class T>
-REPARAM_HD void store_block(T* data, const int64_t* at, const V* from) {
-  constexpr int K = kBlock<V>;
-  V rows[K];
-  REPARAM_UNROLL
-  for (int k = 0; k < K; ++k) rows[k] = from[k];
-  transpose(rows);
-  REPARAM_UNROLL
-  for (int r = 0; r < K; ++r) store_row(data, at + r, rows[r]);
 }
 
 // Packs elements 0..n-1 (spaced by `stride`) of each lane's event into to[0..n). `readable` >= n elements of the event
 // may be touched, so that a short row can be loaded as one full vector; a tail is an overlapping load, never a mask
 // (masked AVX2 accesses cost 12 cycles).
 template <class V, class T>
-REPARAM_HD void load_run_loop(V* to, const T* data, const int64_t* at, bool same_event, int64_t n, int64_t stride,
-                              int64_t readable) {
+REPARAM_HD void load_run_loop(V* to, const T* data, const Places& places, int64_t n, int64_t stride, int64_t readable) {
   constexpr int W = LaneTraits<V>::width;
-  if (W == 1 || same_event) {
+  const int64_t* at = places.at;
+  if (W == 1 || places.same_event()) {
     for (int64_t j = 0; j < n; ++j) to[j] = V(data[at[0] + j * stride]);
     return;
   }
   if constexpr (W > 1) {
     constexpr int K = kBlock<V>;
-    if (stride == 1 && readable >= K) {
-      for (int64_t j = 0; j < n; j += K) {
-        const int64_t first = j + K <= readable ? j : readable - K;
-        if (first + K <= n) {
-          load_block(to + first, data + first, at);
-        } else {
-          V block[K];
-          load_block(block, data + first, at);
-          for (int k = 0; first + k < n; ++k) to[first + k] = block[k];
-        }
-      }
+    if (stride != 1 || readable < K) {
+      for (int64_t j = 0; j < n; ++j) to[j] = gather<V>(data + j * stride, at);
       return;
     }
-    for (int64_t j = 0; j < n; ++j) to[j] = gather<V>(data + j * stride, at);
+    if (by_table<V>(places)) load_columns(to, data, at, n, readable);
+    else load_columns(to, data, evenly<K>(places), n, readable);
   }
 }
 
 // The reverse.
 template <class V, class T>
-REPARAM_HD void store_run_loop(T* data, const int64_t* at, const V* from, int64_t n, int64_t stride) {
+REPARAM_HD void store_run_loop(T* data, const Places& places, const V* from, int64_t n, int64_t stride) {
   constexpr int W = LaneTraits<V>::width;
   if constexpr (W > 1 && sizeof(T) == sizeof(ElementOf<V>)) {
     constexpr int K = kBlock<V>;
     if (stride == 1 && n >= K) {
-      for (int64_t j = 0; j < n; j += K) {
-        const int64_t first = j + K <= n ? j : n - K;
-        store_block(data + first, at, from + first);
-      }
+      if (by_table<V>(places)) store_columns(data, places.at, from, n);
+      else store_columns(data, evenly<K>(places), from, n);
       return;
     }
   }
-  for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, at, from[j]);
+  for (int64_t j = 0; j < n; ++j) scatter(data + j * stride, places.at, from[j]);
 }
 
 #if REPARAM_STRIDE == 1
@@ -185,26 +75,26 @@ REPARAM_HD void store_run_loop(T* data, const int64_t* at, const V* from, int64_
 // the drawing of a row of noise.
 using FloatLanes = NativeLanes<float>::type;
 using DoubleLanes = NativeLanes<double>::type;
-REPARAM_ONCE void load_run(FloatLanes* to, const float* data, const int64_t* at, bool same_event, int64_t n,
-                           int64_t stride, int64_t readable);
-REPARAM_ONCE void load_run(DoubleLanes* to, const double* data, const int64_t* at, bool same_event, int64_t n,
-                           int64_t stride, int64_t readable);
-REPARAM_ONCE void store_run(float* data, const int64_t* at, const FloatLanes* from, int64_t n, int64_t stride);
-REPARAM_ONCE void store_run(double* data, const int64_t* at, const DoubleLanes* from, int64_t n, int64_t stride);
+REPARAM_ONCE void load_run(FloatLanes* to, const float* data, const Places& places, int64_t n, int64_t stride,
+                           int64_t readable);
+REPARAM_ONCE void load_run(DoubleLanes* to, const double* data, const Places& places, int64_t n, int64_t stride,
+                           int64_t readable);
+REPARAM_ONCE void store_run(float* data, const Places& places, const FloatLanes* from, int64_t n, int64_t stride);
+REPARAM_ONCE void store_run(double* data, const Places& places, const DoubleLanes* from, int64_t n, int64_t stride);
 REPARAM_ONCE const FloatLanes* draw_row(Key key, const LanesWith<FloatLanes, uint64_t>& stream, int64_t row, int64_t n,
                                         FloatLanes* buffer);
 REPARAM_ONCE const DoubleLanes* draw_row(Key key, const LanesWith<DoubleLanes, uint64_t>& stream, int64_t row,
                                          int64_t n, DoubleLanes* buffer);
 #endif
 template <class W>  // raw words, of one op
-REPARAM_HD void store_run(uint32_t* data, const int64_t* at, const W* from, int64_t n, int64_t stride) {
-  store_run_loop(data, at, from, n, stride);
+REPARAM_HD void store_run(uint32_t* data, const Places& places, const W* from, int64_t n, int64_t stride) {
+  store_run_loop(data, places, from, n, stride);
 }
 
 // One row of lower triangles, [0, n) of d, for K lanes at a time: a line of memory is used up before the next lanes
 // come.
-template <class V, class T>
-REPARAM_HD void load_row_of_few(V* packed, const T* data, const int64_t* at, int64_t n, int64_t d) {
+template <class V, class T, class At>
+REPARAM_HD void load_row_of_few(V* packed, const T* data, At at, int64_t n, int64_t d) {
   constexpr int W = LaneTraits<V>::width, K = kBlock<V>;
   for (int lane = 0; lane < W; lane += K)
     for (int64_t j = 0; j < n; j += K) {
@@ -218,8 +108,8 @@ REPARAM_HD void load_row_of_few(V* packed, const T* data, const int64_t* at, int
 }
 
 // The reverse, with zeros from n on.
-template <class V, class T>
-REPARAM_HD void store_row_of_few(T* data, const int64_t* at, const V* packed, int64_t n, int64_t d) {
+template <class V, class T, class At>
+REPARAM_HD void store_row_of_few(T* data, At at, const V* packed, int64_t n, int64_t d) {
   constexpr int W = LaneTraits<V>::width, K = kBlock<V>;
   for (int lane = 0; lane < W; lane += K)
     for (int64_t j = 0; j < d; j += K) {
@@ -235,45 +125,100 @@ REPARAM_HD void store_row_of_few(T* data, const int64_t* at, const V* packed, in
     }
 }
 
+// Rows of lower triangles, in whole blocks: what one writes past the diagonal lies inside the triangle and is written
+// over by later rows.
+template <class V, class T, class At>
+REPARAM_HD void load_lower_rows(Tril<V> to, const T* data, At at, bool crowded, int64_t d, int64_t pitch) {
+  constexpr int W = LaneTraits<V>::width, K = kBlock<V>;
+  if constexpr (W > 8)
+    if (crowded) {
+      for (int64_t i = 0; i < d; ++i) load_row_of_few(to.row(i), data + i * pitch, at, i + 1, d);
+      return;
+    }
+  for (int64_t i = 0; i < d; ++i) {
+    const T* row = data + i * pitch;
+    V* packed = to.row(i);
+    int64_t j = 0;
+    for (; j <= i && j + K <= d; j += K) load_block(packed + j, row + j, at);
+    if (j <= i) load_block(packed + d - K, row + d - K, at);
+  }
+}
+
 // Lower triangle of a dense matrix [d, d] with strides (row, column) into packed rows. A matrix narrower than a block
 // is loaded as one run of d * d elements where its entries lie together.
 template <class V, class T>
-REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const int64_t* at, bool same_event, bool crowded,
-                                int64_t d, const int64_t* stride) {
+REPARAM_HD void load_lower_loop(Tril<V> to, V* dense, const T* data, const Places& places, bool crowded, int64_t d,
+                                const int64_t* stride) {
   constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
-  if constexpr (W > 8)
-    if (crowded && !same_event) {
-      for (int64_t i = 0; i < d; ++i) load_row_of_few(to.row(i), data + i * stride[0], at, i + 1, d);
+  if constexpr (W > 1) {
+    if (stride[1] == 1 && d >= K && !places.same_event()) {
+      if (by_table<V>(places)) load_lower_rows(to, data, places.at, crowded, d, stride[0]);
+      else load_lower_rows(to, data, evenly<K>(places), crowded, d, stride[0]);
       return;
     }
-  if (W > 1 && d < K && stride[1] == 1 && stride[0] == d && !same_event) {
-    load_run(dense, data, at, false, d * d, 1, d * d);
-    for (int64_t i = 0; i < d; ++i)
-      for (int64_t j = 0; j <= i; ++j) to(i, j) = dense[i * d + j];
+    if (d < K && stride[1] == 1 && stride[0] == d && !places.same_event()) {
+      load_run(dense, data, places, d * d, 1, d * d);
+      for (int64_t i = 0; i < d; ++i)
+        for (int64_t j = 0; j <= i; ++j) to(i, j) = dense[i * d + j];
+      return;
+    }
+  }
+  for (int64_t i = 0; i < d; ++i) load_run(to.row(i), data + i * stride[0], places, i + 1, stride[1], d);
+}
+
+// Columns [j, j + kCount) of a row of a lower triangle whose diagonal stands in column i. What is read past it lies
+// inside the triangle.
+template <int kCount, class V>
+REPARAM_HD void row_with_zeros(V* block, const V* row, int64_t i, int64_t j) {
+  const V zero = V(ElementOf<V>(0));
+  REPARAM_UNROLL
+  for (int k = 0; k < kCount; ++k) block[k] = j + k <= i ? row[j + k] : zero;
+}
+
+// Row i of lower triangles, with zeros above the diagonal.
+template <class V, class T, class At>
+REPARAM_HD void store_lower_row(T* data, At at, const V* row, int64_t i, int64_t d) {
+  constexpr int W = LaneTraits<V>::width, K = kBlock<V>;
+  V block[2 * K];
+  int64_t j = 0;
+  for (; j + 2 * K <= i + 1; j += 2 * K) store_two_blocks(data + j, at, row + j);
+  if (j <= i && j + 2 * K <= d) {
+    row_with_zeros<2 * K>(block, row, i, j);
+    store_two_blocks(data + j, at, block);
+    j += 2 * K;
+  }
+  for (; j + 2 * K <= d; j += 2 * K) REPARAM_UNROLL
+  for (int lane = 0; lane < W; ++lane) __builtin_memset(data + at[lane] + j, 0, 2 * K * sizeof(T));
+  for (; j < d; j += K) {
+    const int64_t first = j + K <= d ? j : d - K;
+    row_with_zeros<K>(block, row, i, first);
+    store_block(data + first, at, block);
+  }
+}
+
+template <class V, class T, class At>
+REPARAM_HD void store_lower_rows(T* data, At at, Tril<V> from, int64_t d, int64_t pitch) {
+  constexpr int K = kBlock<V>;
+  if (d == K && pitch == d) {  // two rows lie together
+    REPARAM_UNROLL
+    for (int i = 0; i < K; i += 2) {
+      V block[2 * K];
+      row_with_zeros<K>(block, from.row(i), i, 0);
+      row_with_zeros<K>(block + K, from.row(i + 1), i + 1, 0);
+      store_two_blocks(data + i * K, at, block);
+    }
     return;
   }
-  if constexpr (W > 1) {
-    if (stride[1] == 1 && d >= K && !same_event) {
-      // Whole blocks: what one writes past the diagonal lies inside the triangle and is written over by later rows.
-      for (int64_t i = 0; i < d; ++i) {
-        const T* row = data + i * stride[0];
-        V* packed = to.row(i);
-        int64_t j = 0;
-        for (; j <= i && j + K <= d; j += K) load_block(packed + j, row + j, at);
-        if (j <= i) load_block(packed + d - K, row + d - K, at);
-      }
-      return;
-    }
-  }
-  for (int64_t i = 0; i < d; ++i) load_run(to.row(i), data + i * stride[0], at, same_event, i + 1, stride[1], d);
+  for (int64_t i = 0; i < d; ++i) store_lower_row(data + i * pitch, at, from.row(i), i, d);
 }
 
 // Packed rows to a dense matrix [d, d]: zeros above the diagonal, or mirrored where `symmetric`. `dense` is a buffer
 // of one row, or of the whole matrix where it is narrower than a block.
 template <class V, class T>
-REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> from, bool crowded, int64_t d,
+REPARAM_HD void store_lower_loop(T* data, const Places& places, V* dense, Tril<V> from, bool crowded, int64_t d,
                                  const int64_t* stride, bool symmetric) {
   constexpr int W = LaneTraits<V>::width, K = W > 1 ? kBlock<V> : 1;
+  const V zero = V(ElementOf<V>(0));
   if constexpr (W > 8)
     if (crowded) {
       for (int64_t i = 0; i < d; ++i) {
@@ -282,31 +227,14 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> f
           for (int64_t j = 0; j < d; ++j) dense[j] = j <= i ? row[j] : from(j, i);
           row = dense;
         }
-        store_row_of_few(data + i * stride[0], at, row, symmetric ? d : i + 1, d);
+        store_row_of_few(data + i * stride[0], places.at, row, symmetric ? d : i + 1, d);
       }
       return;
     }
-  const V zero = V(ElementOf<V>(0));
   if constexpr (W > 1) {
     if (stride[1] == 1 && d >= K && !symmetric) {
-      for (int64_t i = 0; i < d; ++i) {
-        T* row = data + i * stride[0];
-        const V* packed = from.row(i);
-        for (int64_t j = 0; j < d; j += K) {
-          const int64_t first = j + K <= d ? j : d - K, below = i + 1 - first;  // columns up to the diagonal
-          if (below >= K) {
-            store_block(row + first, at, packed + first);
-          } else if (below <= 0) {
-            REPARAM_UNROLL
-            for (int r = 0; r < K; ++r) store_row(row + first, at + r, zero);
-          } else {  // across the diagonal; what is read past it lies inside the triangle
-            V block[K];
-            REPARAM_UNROLL
-            for (int k = 0; k < K; ++k) block[k] = k == 0 || k < below ? packed[first + k] : zero;
-            store_block(row + first, at, block);
-          }
-        }
-      }
+      if (by_table<V>(places)) store_lower_rows(data, places.at, from, d, stride[0]);
+      else store_lower_rows(data, evenly<K>(places), from, d, stride[0]);
       return;
     }
   }
@@ -315,20 +243,20 @@ REPARAM_HD void store_lower_loop(T* data, const int64_t* at, V* dense, Tril<V> f
     V* row = whole ? dense + i * d : dense;
     for (int64_t j = 0; j <= i; ++j) row[j] = from(i, j);
     for (int64_t j = i + 1; j < d; ++j) row[j] = symmetric ? from(j, i) : zero;
-    if (!whole) store_run(data + i * stride[0], at, row, d, stride[1]);
+    if (!whole) store_run(data + i * stride[0], places, row, d, stride[1]);
   }
-  if (whole) store_run(data, at, dense, d * d, 1);
+  if (whole) store_run(data, places, dense, d * d, 1);
 }
 
 #if REPARAM_STRIDE == 1
-REPARAM_ONCE void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const int64_t* at,
-                             bool same_event, bool crowded, int64_t d, const int64_t* stride);
-REPARAM_ONCE void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const int64_t* at,
-                             bool same_event, bool crowded, int64_t d, const int64_t* stride);
-REPARAM_ONCE void store_lower(float* data, const int64_t* at, FloatLanes* dense, Tril<FloatLanes> from, bool crowded,
+REPARAM_ONCE void load_lower(Tril<FloatLanes> to, FloatLanes* dense, const float* data, const Places& places,
+                             bool crowded, int64_t d, const int64_t* stride);
+REPARAM_ONCE void load_lower(Tril<DoubleLanes> to, DoubleLanes* dense, const double* data, const Places& places,
+                             bool crowded, int64_t d, const int64_t* stride);
+REPARAM_ONCE void store_lower(float* data, const Places& places, FloatLanes* dense, Tril<FloatLanes> from, bool crowded,
                               int64_t d, const int64_t* stride, bool symmetric);
-REPARAM_ONCE void store_lower(double* data, const int64_t* at, DoubleLanes* dense, Tril<DoubleLanes> from, bool crowded,
-                              int64_t d, const int64_t* stride, bool symmetric);
+REPARAM_ONCE void store_lower(double* data, const Places& places, DoubleLanes* dense, Tril<DoubleLanes> from,
+                              bool crowded, int64_t d, const int64_t* stride, bool symmetric);
 #endif
 
 }  // namespace reparam::REPARAM_ARCH

@@ -63,6 +63,13 @@ REPARAM_HD void fetch(const void* from) {
 
 inline constexpr int64_t kNear = 4096;  // bytes of a pack that L1 has room for beside the one in work
 
+// Asks for n elements that lie together, vectors of the next pack, into L1.
+template <class T>
+REPARAM_HD void fetch_run_ahead(const T* data, int64_t n) {
+  constexpr int64_t line = kLine / sizeof(T);
+  for (int64_t k = 0; k < n; k += line) fetch<false>(data + k);
+}
+
 // Asks for the lower triangles of the next W matrices, which begin at `data`; large ones into L2.
 template <int W, class T>
 REPARAM_HD void fetch_ahead(const T* data, int64_t d) {
