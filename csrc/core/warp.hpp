@@ -11,8 +11,9 @@
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr int kWarp = 32;
-inline constexpr int kTeam = REPARAM_STRIDE == 0 ? kWarp : 1;
+inline constexpr bool kShare = REPARAM_STRIDE < 0;  // an event
+inline constexpr int kWarp = kShare ? -REPARAM_STRIDE : 32;
+inline constexpr int kTeam = kShare ? kWarp : 1;
 
 #if defined(__CUDA_ARCH__)
 REPARAM_HD int lane_of_warp() { return static_cast<int>(threadIdx.x % kWarp); }
@@ -63,7 +64,7 @@ REPARAM_HD void copy_ahead(T* to, const T* from) {
 REPARAM_HD void finish_copies() { sync_warp(); }
 #endif
 
-#if REPARAM_STRIDE == 0
+#if REPARAM_STRIDE < 0
 REPARAM_HD int rank_in_team() { return lane_of_warp(); }
 REPARAM_HD void sync_team() { sync_warp(); }
 template <class V>

@@ -8,8 +8,7 @@
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr bool kShare = kTeam > 1;       // an event
-inline constexpr uint32_t kAll = ~uint32_t{0};  // threads of a warp
+inline constexpr uint32_t kAll = ~uint32_t{0} >> (32 - kWarp);  // threads of a warp
 
 // Row `row` of n normals of a stream: where a team shares it, each thread makes blocks of its own.
 template <class V>
