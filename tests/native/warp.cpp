@@ -7,56 +7,10 @@
 #include <algorithm>
 #include <string>
 
+#include "compiled.hpp"
 #include "drivers/run.hpp"
-#include "emulated.hpp"
 
 namespace reparam {
-
-// Null where an op was left out, or takes no team.
-#define REPARAM_OP(name)                                         \
-  namespace scalar {                                             \
-  extern const OpKernels name##_kernels __attribute__((weak));   \
-  }                                                              \
-  namespace warp {                                               \
-  extern const WarpKernels name##_kernels __attribute__((weak)); \
-  }                                                              \
-  namespace team32 {                                             \
-  extern const WarpKernels name##_kernels __attribute__((weak)); \
-  }                                                              \
-  namespace team8 {                                              \
-  extern const WarpKernels name##_kernels __attribute__((weak)); \
-  }                                                              \
-  namespace team1 {                                              \
-  extern const WarpKernels name##_kernels __attribute__((weak)); \
-  }
-#include "ops/table.inc"
-#undef REPARAM_OP
-struct Compiled {
-  const OpKernels* cpu;
-  const WarpKernels *gpu, *team[3];
-};
-#define REPARAM_OP(name)    \
-  {&scalar::name##_kernels, \
-   &warp::name##_kernels,   \
-   {&team32::name##_kernels, &team8::name##_kernels, &team1::name##_kernels}},
-static const Compiled kOps[] = {
-#include "ops/table.inc"
-};
-
-constexpr int kLanesOfTeam[3] = {32, 8, 1};
-
-#define REPARAM_FUNCTIONS_OF_WARP(name)                                                        \
-  namespace name {                                                                             \
-  int lane_of_warp() { return Warp::lane; }                                                    \
-  void sync_warp() { Warp::own().sync(); }                                                     \
-  uint32_t lanes_where(bool value) { return Warp::own().lanes_where(value); }                  \
-  int64_t word_from_lane(int64_t word, int from) { return Warp::own().word_from(word, from); } \
-  }
-REPARAM_FUNCTIONS_OF_WARP(warp)
-REPARAM_FUNCTIONS_OF_WARP(team32)
-REPARAM_FUNCTIONS_OF_WARP(team8)
-REPARAM_FUNCTIONS_OF_WARP(team1)
-#undef REPARAM_FUNCTIONS_OF_WARP
 
 namespace {
 
@@ -100,6 +54,7 @@ void set_entries(Array& array, OperandSpec spec, size_t dim, int64_t at, Shape& 
   }
   const double part = (++count * 7919 % 1009) / 1009.0;
   double value = 0.5 + part;
+  if (spec.kind == Kind::rows && !spec.drawable) value /= static_cast<double>(array.shape.back());
   if (spec.kind == Kind::tril || spec.kind == Kind::symmetric) {
     const int64_t last = index.back(), row = array.packed ? row_of_triangle(last) : index[index.size() - 2];
     const bool diagonal = last == (array.packed ? row * (row + 1) / 2 + row : row);
@@ -127,10 +82,6 @@ void run_as_team(Warp& threads, const WarpKernels& kernels, const Case& c, doubl
   run_in_warps(threads, kernels, c, found.call);
   compare(c, found, expected, tolerance);
 }
-
-struct Threads {
-  Warp warp{32}, team[3]{Warp(kLanesOfTeam[0]), Warp(kLanesOfTeam[1]), Warp(kLanesOfTeam[2])};
-};
 
 void run_op(Threads& threads, const Compiled& op, bool vjp, bool is_double, bool full) {
   using Shapes = std::vector<Shape>;
@@ -161,7 +112,7 @@ int main(int argc, char** argv) {
   Warp::forgets_to_wait = mode == "race";
   Threads threads;
   int driven = 0;
-  for (const Compiled& op : kOps)
+  for (const Compiled& op : compiled_ops())
     for (const bool vjp : {false, true})
       for (const bool is_double : {false, true}) {
         if (!op.cpu || !op.gpu || !op.gpu->run[vjp][is_double]) continue;
