@@ -21,7 +21,7 @@ NVCC = shutil.which("nvcc")
 GPU = "90"  # Hopper
 WATCHED = (
     "cholesky_ex", "cholesky_ex_team", "normal_tril_log_prob", "normal_tril_transform",
-    "normal_tril_transform_and_log_prob",
+    "normal_tril_transform_and_log_prob", "normal_vector_transform_and_log_prob_team",
 )  # fmt: skip
 WAYS = 4  # kernels of an op at least: two passes, two types
 

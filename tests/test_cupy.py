@@ -172,6 +172,9 @@ def test_an_object_that_shows_memory_of_a_gpu(gpu):
     made = rp.normal_entropy(Other(np.ones(3)))
     assert isinstance(made, fake_cupy.ndarray)
     same_bits(made.get(), rp.normal_entropy(np.ones(3)))
+    out = cupy.empty((2, 3, 3))
+    assert rp.cholesky(Other(np.stack([np.eye(3), 4 * np.eye(3)])), out=out) is out
+    same_bits(out.get(), np.stack([np.eye(3), 2 * np.eye(3)]))
 
 
 # ---- where and when

@@ -9,7 +9,7 @@
 #define REPARAM_TEXT_(a) #a
 #define REPARAM_TEXT(a) REPARAM_TEXT_(a)
 
-#if REPARAM_STRIDE != 0
+#if REPARAM_STRIDE > 0
 namespace reparam::team {
 CudaPasses REPARAM_JOIN(REPARAM_OP, _passes)();
 }
@@ -35,7 +35,7 @@ CudaPasses REPARAM_JOIN(REPARAM_OP, _passes)() {
   return passes;
 }
 
-#if REPARAM_STRIDE != 0
+#if REPARAM_STRIDE > 0
 // Of names with commas between them.
 static constexpr int count_of(const char* names) {
   int count = *names ? 1 : 0;

@@ -12,8 +12,8 @@
 
 // REPARAM_ONCE: functions of the driver that one object of each CPU arch holds, and every CUDA kernel for itself.
 // REPARAM_STRIDE: how far apart the values of one event lie in its packing (core/view.hpp), 1 for the lanes of a CPU,
-// 33 for the threads of a warp; 0 where all threads of a warp share one event (core/warp.hpp), whose values lie
-// together.
+// 33 for the threads of a warp; -n where the n threads of a warp, 32 but in tests, share one event (core/warp.hpp),
+// whose values lie side by side.
 //
 // REPARAM_SHUFFLE: vectors are the CPU's; nvcc, which never instantiates them, loses the dots of a pack in the builtin.
 #ifdef __CUDACC__

@@ -22,20 +22,16 @@ struct Alternating {
   }
   friend REPARAM_HD bool operator!=(Alternating a, Alternating<const V> b) { return a.first != b.first; }
 };
-template <class V, int kStride>
+template <class V, bool kAlternates>
 struct PtrType {
+  using type = V*;
+};
+template <class V>
+struct PtrType<V, true> {
   using type = Alternating<V>;
 };
 template <class V>
-struct PtrType<V, 1> {
-  using type = V*;
-};
-template <class V>
-struct PtrType<V, 0> {
-  using type = V*;
-};
-template <class V>
-using Ptr = typename PtrType<V, REPARAM_STRIDE>::type;
+using Ptr = typename PtrType<V, (REPARAM_STRIDE > 1)>::type;
 
 template <class V>
 struct Scalar {  // []

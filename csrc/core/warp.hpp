@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The threads of a warp on a GPU, which pack together, and the team of threads that share an event. A body gives thread
 // `rank_in_team()` the coordinates rank, rank + kTeam, ... of a loop, and says `sync_team()` before others read what
-// was written; sums over all of them are `sum_of_team`. On a CPU, and where each thread has an event, a team is one
-// thread. A test on the CPU, compiled with a GPU's REPARAM_STRIDE, gives the functions of a warp bodies of its own.
+// was written; sums over all of them are `sum_of_team`, where what a sum starts from is `first_of_team`. On a CPU, and
+// where each thread has an event, a team is one thread. A test on the CPU, compiled with a GPU's REPARAM_STRIDE, gives
+// the functions of a warp bodies of its own.
 #pragma once
 #include "config.hpp"
 #if defined(__CUDACC__)
@@ -11,8 +12,9 @@
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr int kWarp = 32;
-inline constexpr int kTeam = REPARAM_STRIDE == 0 ? kWarp : 1;
+inline constexpr bool kShare = REPARAM_STRIDE < 0;  // an event
+inline constexpr int kWarp = kShare ? -REPARAM_STRIDE : 32;
+inline constexpr int kTeam = kShare ? kWarp : 1;
 
 #if defined(__CUDA_ARCH__)
 REPARAM_HD int lane_of_warp() { return static_cast<int>(threadIdx.x % kWarp); }
@@ -63,21 +65,46 @@ REPARAM_HD void copy_ahead(T* to, const T* from) {
 REPARAM_HD void finish_copies() { sync_warp(); }
 #endif
 
-#if REPARAM_STRIDE == 0
+#if REPARAM_STRIDE < 0
 REPARAM_HD int rank_in_team() { return lane_of_warp(); }
 REPARAM_HD void sync_team() { sync_warp(); }
-template <class V>
-REPARAM_HD V sum_of_team(V x) {  // the same bits for all
-  for (int apart = kWarp / 2; apart > 0; apart /= 2) x = x + from_lane(x, lane_of_warp() ^ apart);
+template <class V, class F>
+REPARAM_HD V join_team(V x, F join) {  // the same bits for all
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) x = join(x, from_lane(x, lane_of_warp() ^ apart));
   return x;
 }
 #else
 REPARAM_HD constexpr int rank_in_team() { return 0; }
 REPARAM_HD void sync_team() {}
-template <class V>
-REPARAM_HD V sum_of_team(V x) {
+template <class V, class F>
+REPARAM_HD V join_team(V x, F) {
   return x;
 }
 #endif
+template <class V>
+REPARAM_HD V sum_of_team(V x) {
+  return join_team(x, [](V a, V b) { return a + b; });
+}
+template <class V>
+REPARAM_HD V first_of_team(V x) {  // 0 for the others
+  return rank_in_team() == 0 ? x : V(0);
+}
+
+// The sums over the team of P values; one of a power of two of them for each thread, that of number rank % P.
+template <int P, class V>
+REPARAM_HD V one_sum_of_team(V (&x)[P]) {
+  static_assert(P <= kTeam);
+  REPARAM_UNROLL
+  for (int n = P / 2; n > 0; n /= 2) {  // n apart: each keeps one half of its values and gives the other away
+    const bool upper = rank_in_team() & n;
+    REPARAM_UNROLL
+    for (int k = 0; k < n; ++k) {
+      const V kept = upper ? x[k + n] : x[k], given = upper ? x[k] : x[k + n];
+      x[k] = kept + from_lane(given, rank_in_team() ^ n);
+    }
+  }
+  for (int apart = P; apart < kTeam; apart *= 2) x[0] = x[0] + from_lane(x[0], rank_in_team() ^ apart);
+  return x[0];
+}
 
 }  // namespace reparam::REPARAM_ARCH

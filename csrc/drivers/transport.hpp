@@ -8,8 +8,7 @@
 
 namespace reparam::REPARAM_ARCH {
 
-inline constexpr bool kShare = kTeam > 1;       // an event
-inline constexpr uint32_t kAll = ~uint32_t{0};  // threads of a warp
+inline constexpr uint32_t kAll = ~uint32_t{0} >> (32 - kWarp);  // threads of a warp
 
 // Row `row` of n normals of a stream: where a team shares it, each thread makes blocks of its own.
 template <class V>
@@ -109,7 +108,7 @@ REPARAM_HD void store_lower(T* data, int64_t at, uint32_t which, Values from, in
   });
 }
 
-// The rows of a `(m,n)` operand; the warp asks for them together.
+// The rows of a `(m,n)` operand; the warp asks for them together, and a team has done with the last row but one.
 template <class V>
 struct RowsOfWarp {
   const V* data;
@@ -120,7 +119,12 @@ struct RowsOfWarp {
   uint64_t stream;
   REPARAM_HD Ptr<const V> row(int64_t i) const {
     const Ptr<V> to = buffer + (i & 1) * row_buffer_values(length);
-    if (drawn) return draw_row<V>(key, stream, i, length, to);
+    if (drawn) {
+      sync_team();
+      const Ptr<const V> from = draw_row<V>(key, stream, i, length, to);
+      sync_team();
+      return from;
+    }
     sync_warp();  // others may still read what the buffer holds
     load_values(to, data + i * stride[0], at, length, stride[1]);
     finish_copies();

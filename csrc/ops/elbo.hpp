@@ -68,12 +68,14 @@ REPARAM_HD void run_elbo(int64_t draws, int64_t d, const double* attribute, Vec<
       const int64_t count = draws - first < kDrawBlock ? draws - first : kDrawBlock;
       for (int64_t t = 0; t < count; ++t) {
         const Vec<const V> row = noise.row(first + t);
-        for (int64_t i = 0; i < d; ++i) e[t * d + i] = row[i], z[t * d + i] = loc[i];
+        for (int64_t i = rank_in_team(); i < d; i += kTeam) e[t * d + i] = row[i], z[t * d + i] = loc[i];
       }
+      sync_team();
       int64_t t = 0;
       for (; t + kTogether <= count; t += kTogether)
         Family<V>::template transform<kTogether>(d, scale, e.first + t * d, z.first + t * d);
       for (; t < count; ++t) Family<V>::template transform<1>(d, scale, e.first + t * d, z.first + t * d);
+      sync_team();
       target.evaluate(count, as_const(z), grad, Vec<V>{log_prob.first + first}, gradient);
       for (t = 0; t < count && pass == 0; ++t)
         sums.weigh(first + t, Vec<const V>{e.first + t * d}, log_prob[first + t]);

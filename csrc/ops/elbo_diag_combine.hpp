@@ -7,6 +7,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_diag_combine : ElboCombine<DiagFamily> {
   static constexpr auto signature = "(s,d)~,(s),(s,d),(d)->(s),(),(),(d),(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

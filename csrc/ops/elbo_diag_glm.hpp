@@ -7,6 +7,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_diag_glm : ElboGlm<DiagFamily> {
   static constexpr auto signature = "(s,d)~,(d),(d),(n,d),(n),(),()->(s),(),(),(d),(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

@@ -8,6 +8,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_diag_linear_gaussian : ElboLinearGaussian<DiagFamily> {
   static constexpr auto signature = "(s,d)~,(d),(d),(n),(n,d),(n),()->(s),(),(),(d),(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: MIT
-// The two families of the ELBO ops: how many gradient entries a scale has, and how R draws are made and add to them.
-// Row r of a block of draws begins at r * d. One value of the scale, or of its gradient, serves R draws: alone, each
-// multiply-add would wait for a load or two. The order of a sum is that of its draws, whatever R is.
+// What the ELBO ops give, and their two families: how many gradient entries a scale has, and how R draws are made and
+// add to them. Row r of a block of draws begins at r * d. One value of the scale, or of its gradient, serves R draws:
+// alone, each multiply-add would wait for a load or two. The order of a sum is that of its draws, whatever R is.
 #pragma once
 #include "../core/linear.hpp"
 
 namespace reparam::REPARAM_ARCH {
+
+enum class Estimator { pathwise, stl, iwae, dreg };
+
+template <class V>
+struct ElboOutputs {
+  Vec<V> log_weights;  // [draws]
+  Scalar<V> value, standard_error;
+  Vec<V> ct_loc;    // [d]
+  Ptr<V> ct_scale;  // [values]
+  bool wants_gradient;
+};
 
 inline constexpr int kTogether = 4;  // draws
 
@@ -46,14 +57,15 @@ struct TrilFamily {
 
   template <int R>
   REPARAM_HD static void transform(int64_t d, Input scale, Ptr<const V> noise, Ptr<V> z) {  // z <- L noise + z
-    int64_t i = 0;
-    for (; i + 2 <= d; i += 2) multiply_rows<2, R>(d, scale, i, noise, z);
-    if (i < d) multiply_rows<1, R>(d, scale, i, noise, z);
+    constexpr int M = kTeam > 1 ? 1 : 2;
+    int64_t i = M * rank_in_team();
+    for (; i + M <= d; i += M * kTeam) multiply_rows<M, R>(d, scale, i, noise, z);
+    if (M > 1 && i < d) multiply_rows<1, R>(d, scale, i, noise, z);
   }
 
   static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) { solve_lower_transposed(d, scale, x); }
 
-  // Rows i .. i + M of sum <- sum + tril(g noise^T).
+  // Rows i .. i + M of sum <- sum + tril(g noise^T); of a team one has columns rank, rank + kTeam, ...
   template <int M, int R>
   REPARAM_HD static void add_rows(int64_t d, int64_t i, Ptr<const V> g, Ptr<const V> noise, Ptr<V> sum) {
     V gi[M][R];
@@ -64,7 +76,7 @@ struct TrilFamily {
       REPARAM_UNROLL
       for (int r = 0; r < R; ++r) gi[m][r] = g[r * d + i + m];
     }
-    for (int64_t j = 0; j <= i; ++j) {
+    for (int64_t j = rank_in_team(); j <= i; j += kTeam) {
       V total[M];
       REPARAM_UNROLL
       for (int m = 0; m < M; ++m) total[m] = rows[m][j];
@@ -77,6 +89,7 @@ struct TrilFamily {
       REPARAM_UNROLL
       for (int m = 0; m < M; ++m) rows[m][j] = total[m];
     }
+    if (rank_in_team() != 0) return;
     REPARAM_UNROLL
     for (int m = 1; m < M; ++m) REPARAM_UNROLL
     for (int k = 1; k <= m; ++k) REPARAM_UNROLL
@@ -99,42 +112,17 @@ struct DiagFamily {
   static REPARAM_HD int64_t diagonal(int64_t i) { return i; }
   template <int R>
   REPARAM_HD static void transform(int64_t d, Input scale, Ptr<const V> noise, Ptr<V> z) {
-    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) z[r * d + i] = mul_add(scale[i], noise[r * d + i], z[r * d + i]);
   }
   static REPARAM_HD void solve_transposed(int64_t d, Input scale, Vec<V> x) {
-    for (int64_t i = 0; i < d; ++i) x[i] = x[i] / scale[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) x[i] = x[i] / scale[i];
   }
   template <int R>
   REPARAM_HD static void add_outer(int64_t d, Ptr<const V> g, Ptr<const V> noise, Ptr<V> sum) {
-    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) sum[i] = mul_add(g[r * d + i], noise[r * d + i], sum[i]);
   }
 };
-
-// A target's data meet its draws in tiles of M rows and R draws: eta[m][r] <- eta[m][r] + x_m . z_r ...
-template <int M, int R, class V>
-REPARAM_HD void add_products(int64_t d, const Ptr<const V> (&x)[M], Ptr<const V> z, V (&eta)[M][R]) {
-  for (int64_t i = 0; i < d; ++i) {
-    V zi[R];
-    REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) zi[r] = z[r * d + i];
-    REPARAM_UNROLL
-    for (int m = 0; m < M; ++m) REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) eta[m][r] = mul_add(x[m][i], zi[r], eta[m][r]);
-  }
-}
-
-// ... and grad_r <- grad_r + sum_m slope[m][r] x_m, in the order of the rows.
-template <int M, int R, class V>
-REPARAM_HD void add_gradients(int64_t d, const Ptr<const V> (&x)[M], const V (&slope)[M][R], Ptr<V> grad) {
-  for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
-  for (int r = 0; r < R; ++r) {
-    V sum = grad[r * d + i];
-    REPARAM_UNROLL
-    for (int m = 0; m < M; ++m) sum = mul_add(x[m][i], slope[m][r], sum);
-    grad[r * d + i] = sum;
-  }
-}
 
 }  // namespace reparam::REPARAM_ARCH

@@ -24,11 +24,14 @@ struct GaussianTarget {
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
     for (int64_t t = 0; t < count; ++t) {
       const Vec<V> y{grad.first + t * d};
-      for (int64_t i = 0; i < d; ++i) y[i] = loc[i] - z[t * d + i] + poison;
+      for (int64_t i = rank_in_team(); i < d; i += kTeam) y[i] = loc[i] - z[t * d + i] + poison;
+      sync_team();
       solve_lower(d, scale_tril, y);
-      log_prob[t] = -mul_add(constant<V>(0.5), square_norm<V>(d, as_const(y)), normalizer);
+      const V log_density = -mul_add(constant<V>(0.5), square_norm<V>(d, as_const(y)), normalizer);
+      if (rank_in_team() == 0) log_prob[t] = log_density;
       if (wants_gradient) solve_lower_transposed(d, scale_tril, y);
     }
+    sync_team();
   }
 };
 

@@ -7,6 +7,7 @@
 // log_normalizer: what depends on y alone, such as -sum log y_k!, made once by the caller. 4 n d flops per draw.
 #pragma once
 #include "elbo.hpp"
+#include "elbo_tiles.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
@@ -36,8 +37,7 @@ struct GlmTarget {
   }
 
   // log p(y_k | eta) and its slope; the logistic one keeps its digits where the answer is nearly certain. It leaves out
-  // -log(1 + e), e = exp(-|eta|): 1 + odds_of_draw collects the product of the 1 + e, and one logarithm serves many
-  // rows.
+  // -log(1 + e), e = exp(-|eta|): 1 + odds_of_draw collects the product of the 1 + e, one logarithm for many rows.
   REPARAM_HD V log_likelihood(V yk, V eta, V& slope, V& odds_of_draw) const {
     const V one = constant<V>(1);
     if (family == GlmFamily::logistic) {
@@ -77,18 +77,26 @@ struct GlmTarget {
     for (int m = 0; m < M; ++m) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) eta[m][r] = constant<V>(0);
     add_products<M, R>(d, x, z.first + t * d, eta);
-    for (int m = 0; m < M; ++m) {  // a loop: the code of 2 R exponentials would be long. Row m stands first in turn
-      V row[R];
-      REPARAM_UNROLL
-      for (int r = 0; r < R; ++r) {
-        row[r] = eta[0][r];
-        log_prob[t + r] = log_prob[t + r] + log_likelihood(y[k + m], row[r], row[r], odds[t + r]);
-      }
-      REPARAM_UNROLL
-      for (int r = 0; r < R; ++r) {
+    if constexpr (kTeam > 1) {
+      meet_in_team<M, R>(eta, log_prob.first + t, [&](int m, int, V& slope) {
+        V miss = constant<V>(0);
+        const V likelihood = log_likelihood(y[k + m], slope, slope, miss);
+        return family == GlmFamily::logistic ? likelihood - log1p(miss) : likelihood;
+      });
+    } else {
+      for (int m = 0; m < M; ++m) {  // a loop: the code of 2 R exponentials would be long. Row m stands first in turn
+        V row[R];
         REPARAM_UNROLL
-        for (int next = 1; next < M; ++next) eta[next - 1][r] = eta[next][r];
-        eta[M - 1][r] = row[r];
+        for (int r = 0; r < R; ++r) {
+          row[r] = eta[0][r];
+          log_prob[t + r] = log_prob[t + r] + log_likelihood(y[k + m], row[r], row[r], odds[t + r]);
+        }
+        REPARAM_UNROLL
+        for (int r = 0; r < R; ++r) {
+          REPARAM_UNROLL
+          for (int next = 1; next < M; ++next) eta[next - 1][r] = eta[next][r];
+          eta[M - 1][r] = row[r];
+        }
       }
     }
     if (wants_gradient) add_gradients<M, R>(d, x, eta, grad.first + t * d);
@@ -96,20 +104,22 @@ struct GlmTarget {
 
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
     constexpr int64_t kRows = 64;  // whose odds are below 2^64
-    for (int64_t k = 0; k < count * d; ++k) grad[k] = -z[k] * precision;
+    for (int64_t k = rank_in_team(); k < count * d; k += kTeam) grad[k] = -z[k] * precision;
     const V half = constant<V>(-0.5) * precision;
     for (int64_t t = 0; t < count; ++t) {
-      log_prob[t] = mul_add(half, square_norm<V>(d, Vec<const V>{z.first + t * d}), constant_term);
-      odds[t] = constant<V>(0);
+      const V prior = mul_add(half, square_norm<V>(d, Vec<const V>{z.first + t * d}), constant_term);
+      if (rank_in_team() == 0) log_prob[t] = prior, odds[t] = constant<V>(0);
     }
+    sync_team();
     for (int64_t first = 0; first < n; first += kRows) {
       const int64_t end = first + kRows < n ? first + kRows : n;
       int64_t k = first;
       for (; k + 2 <= end; k += 2) add_rows<2>(k, count, z, grad, log_prob, wants_gradient);
       if (k < end) add_rows<1>(k, count, z, grad, log_prob, wants_gradient);
-      if (family != GlmFamily::logistic) continue;
+      if (family != GlmFamily::logistic || kTeam > 1) continue;
       for (int64_t t = 0; t < count; ++t) log_prob[t] = log_prob[t] - log1p(odds[t]), odds[t] = constant<V>(0);
     }
+    sync_team();
   }
 };
 

@@ -4,6 +4,7 @@
 //   g = -z + weight^T r / noise_scale.   4 n d flops per draw.
 #pragma once
 #include "elbo.hpp"
+#include "elbo_tiles.hpp"
 
 namespace reparam::REPARAM_ARCH {
 
@@ -40,25 +41,40 @@ struct LinearGaussianTarget {
     V eta[M][R];  // w . z + bias - x, then what it pulls at
     REPARAM_UNROLL
     for (int m = 0; m < M; ++m) REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) eta[m][r] = bias[k + m] - x[k + m];
+    for (int r = 0; r < R; ++r) eta[m][r] = first_of_team(bias[k + m] - x[k + m]);
     add_products<M, R>(d, w, z.first + t * d, eta);
-    REPARAM_UNROLL
-    for (int m = 0; m < M; ++m) REPARAM_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const V residual = eta[m][r] * inverse;
-      log_prob[t + r] = mul_add(residual, residual, log_prob[t + r]);
-      eta[m][r] = -residual * inverse;
+    if constexpr (kTeam > 1) {
+      meet_in_team<M, R>(eta, log_prob.first + t, [&](int, int, V& pull) {
+        const V residual = pull * inverse;
+        pull = -residual * inverse;
+        return residual * residual;
+      });
+    } else {
+      REPARAM_UNROLL
+      for (int m = 0; m < M; ++m) REPARAM_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const V residual = eta[m][r] * inverse;
+        log_prob[t + r] = mul_add(residual, residual, log_prob[t + r]);
+        eta[m][r] = -residual * inverse;
+      }
     }
     if (wants_gradient) add_gradients<M, R>(d, w, eta, grad.first + t * d);
   }
 
   REPARAM_HD void evaluate(int64_t count, Vec<const V> z, Vec<V> grad, Vec<V> log_prob, bool wants_gradient) const {
-    for (int64_t k = 0; k < count * d; ++k) grad[k] = -z[k];
-    for (int64_t t = 0; t < count; ++t) log_prob[t] = square_norm<V>(d, Vec<const V>{z.first + t * d});
+    for (int64_t k = rank_in_team(); k < count * d; k += kTeam) grad[k] = -z[k];
+    for (int64_t t = 0; t < count; ++t) {
+      const V squares = square_norm<V>(d, Vec<const V>{z.first + t * d});
+      if (rank_in_team() == 0) log_prob[t] = squares;
+    }
+    sync_team();
     int64_t k = 0;
     for (; k + 2 <= n; k += 2) add_rows<2>(k, count, z, grad, log_prob, wants_gradient);
     if (k < n) add_rows<1>(k, count, z, grad, log_prob, wants_gradient);
-    for (int64_t t = 0; t < count; ++t) log_prob[t] = -mul_add(constant<V>(0.5), log_prob[t], normalizer);
+    sync_team();
+    for (int64_t t = rank_in_team(); t < count; t += kTeam)
+      log_prob[t] = -mul_add(constant<V>(0.5), log_prob[t], normalizer);
+    sync_team();
   }
 };
 

@@ -16,17 +16,6 @@
 
 namespace reparam::REPARAM_ARCH {
 
-enum class Estimator { pathwise, stl, iwae, dreg };
-
-template <class V>
-struct ElboOutputs {
-  Vec<V> log_weights;  // [draws]
-  Scalar<V> value, standard_error;
-  Vec<V> ct_loc;    // [d]
-  Ptr<V> ct_scale;  // [values]
-  bool wants_gradient;
-};
-
 template <class V, template <class> class Family>
 struct ElboSums {
   using F = Family<V>;
@@ -59,9 +48,9 @@ struct ElboSums {
         solved{term.first + d_},
         shift(constant<V>(0)),
         inverse_total(constant<V>(1)) {
-    for (int64_t k = 0; k < 2 * (d + F::values(d)); ++k) scratch[k] = constant<V>(0);
-    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = constant<V>(0);
-    for (int64_t k = 0; k < F::values(d); ++k) out.ct_scale[k] = constant<V>(0);
+    for (int64_t k = rank_in_team(); k < 2 * (d + F::values(d)); k += kTeam) scratch[k] = constant<V>(0);
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) out.ct_loc[i] = constant<V>(0);
+    for (int64_t k = rank_in_team(); k < F::values(d); k += kTeam) out.ct_scale[k] = constant<V>(0);
   }
 
   REPARAM_HD bool importance() const { return estimator == Estimator::iwae || estimator == Estimator::dreg; }
@@ -71,11 +60,12 @@ struct ElboSums {
 
   REPARAM_HD void weigh(int64_t s, Vec<const V> noise, V log_prob) {
     const V log_q = -(mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det) + constant<V>(d * kHalfLog2Pi));
-    out.log_weights[s] = log_prob - log_q;
+    if (rank_in_team() == 0) out.log_weights[s] = log_prob - log_q;
   }
 
   // After all log weights: what softmax needs, and the value of an importance-weighted bound.
   REPARAM_HD void normalize() {
+    sync_team();
     V most = constant<V>(-__builtin_inf());
     for (int64_t s = 0; s < draws; ++s) most = select(out.log_weights[s] > most, out.log_weights[s], most);
     shift = select(absolute(most) < constant<V>(__builtin_inf()), most, constant<V>(0));
@@ -89,39 +79,49 @@ struct ElboSums {
   REPARAM_HD void make_term(int64_t s, Ptr<const V> noise, Ptr<const V> grad, Ptr<V> to) const {
     const V equal = constant<V>(weighted ? 1.0 / static_cast<double>(draws) : 1);
     const V weight = importance() ? softmax(s) : equal, grad_weight = weighted ? constant<V>(1) : weight;
-    for (int64_t i = 0; i < d && !path_only(); ++i) to[i] = grad_weight * grad[i];
+    for (int64_t i = rank_in_team(); i < d && !path_only(); i += kTeam) to[i] = grad_weight * grad[i];
     if (!path_only()) return;
-    for (int64_t i = 0; i < d; ++i) solved[i] = noise[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) solved[i] = noise[i];
+    sync_team();
     F::solve_transposed(d, scale, solved);
     const V again = estimator == Estimator::dreg ? weight : constant<V>(1);
-    for (int64_t i = 0; i < d; ++i) to[i] = again * mul_add(grad[i], grad_weight, weight * solved[i]);
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
+      to[i] = again * mul_add(grad[i], grad_weight, weight * solved[i]);
   }
 
   // Draws s .. s + R, all in one block of 64.
   template <int R>
   REPARAM_HD void add(int64_t s, Ptr<const V> noise, Ptr<const V> terms) {
-    for (int64_t i = 0; i < d; ++i) REPARAM_UNROLL
+    sync_team();
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) REPARAM_UNROLL
     for (int r = 0; r < R; ++r) block_loc[i] = block_loc[i] + terms[r * d + i];
     F::template add_outer<R>(d, terms, noise, block_scale);
     if (ends_block(s + R - 1)) close_block();
   }
 
   REPARAM_HD void close_block() {
-    for (int64_t i = 0; i < d; ++i) add_with_error(out.ct_loc[i], error_loc[i], block_loc[i]);
-    for (int64_t k = 0; k < F::values(d); ++k) add_with_error(out.ct_scale[k], error_scale[k], block_scale[k]);
-    for (int64_t k = 0; k < d + F::values(d); ++k) block_loc[k] = constant<V>(0);  // block_scale lies behind
+    sync_team();
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) add_with_error(out.ct_loc[i], error_loc[i], block_loc[i]);
+    for (int64_t k = rank_in_team(); k < F::values(d); k += kTeam)
+      add_with_error(out.ct_scale[k], error_scale[k], block_scale[k]);
+    sync_team();
+    for (int64_t k = rank_in_team(); k < d + F::values(d); k += kTeam)
+      block_loc[k] = constant<V>(0);  // block_scale lies behind
   }
 
   REPARAM_HD void finish(Vec<const V> log_prob) {
     const double n = static_cast<double>(draws);
     const V poison = log_det - log_det, over = constant<V>(importance() || weighted ? 1 : n);
+    sync_team();
     finish_value(log_prob, poison);
     if (!out.wants_gradient) return;
-    const int64_t values = F::values(d);
-    for (int64_t i = 0; i < d; ++i) out.ct_loc[i] = rounded(out.ct_loc[i], error_loc[i]) / over + poison;
-    for (int64_t k = 0; k < values; ++k) out.ct_scale[k] = rounded(out.ct_scale[k], error_scale[k]) / over + poison;
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
+      out.ct_loc[i] = rounded(out.ct_loc[i], error_loc[i]) / over + poison;
+    for (int64_t k = rank_in_team(); k < F::values(d); k += kTeam)
+      out.ct_scale[k] = rounded(out.ct_scale[k], error_scale[k]) / over + poison;
     if (path_only()) return;
-    for (int64_t i = 0; i < d; ++i) {
+    sync_team();
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
       const int64_t k = F::diagonal(i);
       out.ct_scale[k] = out.ct_scale[k] + constant<V>(1) / scale.first[k];
     }

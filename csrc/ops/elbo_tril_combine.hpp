@@ -7,6 +7,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_tril_combine : ElboCombine<TrilFamily> {
   static constexpr auto signature = "(s,d)~,(s),(s,d),tril(d)->(s),(),(),(d),tril(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

@@ -7,6 +7,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_tril_gaussian : ElboGaussian<TrilFamily> {
   static constexpr auto signature = "(s,d)~,(d),tril(d),(d),tril(d)->(s),(),(),(d),tril(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

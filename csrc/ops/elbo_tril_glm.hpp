@@ -7,6 +7,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_tril_glm : ElboGlm<TrilFamily> {
   static constexpr auto signature = "(s,d)~,(d),tril(d),(n,d),(n),(),()->(s),(),(),(d),tril(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

@@ -8,6 +8,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct elbo_tril_linear_gaussian : ElboLinearGaussian<TrilFamily> {
   static constexpr auto signature = "(s,d)~,(d),tril(d),(n),(n,d),(n),()->(s),(),(),(d),tril(d)";
+  static constexpr bool takes_team = true;
 };
 
 }  // namespace reparam::REPARAM_ARCH

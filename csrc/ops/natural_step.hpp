@@ -19,14 +19,15 @@ REPARAM_HD V larger(V most, V x) {
 template <class V>
 REPARAM_HD V clip_factor(int64_t n, Ptr<const V> x, double limit) {
   V most = constant<V>(0);
-  for (int64_t k = 0; k < n; ++k) most = larger(most, x[k]);
+  for (int64_t k = rank_in_team(); k < n; k += kTeam) most = larger(most, x[k]);
+  most = join_team(most, [](V a, V b) { return larger(a, b); });
   most = select(most > constant<V>(0), most, constant<V>(1));
   V sum = constant<V>(0);
-  for (int64_t k = 0; k < n; ++k) {
+  for (int64_t k = rank_in_team(); k < n; k += kTeam) {
     const V part = x[k] / most;
     sum = mul_add(part, part, sum);
   }
-  const V norm = most * square_root(sum);
+  const V norm = most * square_root(sum_of_team(sum));
   return select(norm > constant<V>(limit), constant<V>(limit) / norm, constant<V>(1)) + (norm - norm);
 }
 

@@ -8,6 +8,7 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_entropy {
   static constexpr auto signature = "tril(d)->()";
+  static constexpr bool takes_team = true;
   static REPARAM_HD double flops(const int64_t* n) { return 20.0 * n[0]; }
 
   template <class V, class N>
@@ -21,8 +22,10 @@ struct normal_tril_entropy {
                              Scalar<const V> ct_entropy,     // output cotangents
                              Tril<V> ct_scale_tril) {        // input cotangents
     const V poison = poison_unless_positive<V>(d, scale_tril);
-    for (int64_t k = 0; k < triangle(d); ++k) ct_scale_tril.first[k] = poison;
-    for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = (ct_entropy() + poison) / scale_tril(i, i);
+    for (int64_t k = rank_in_team(); k < triangle(d); k += kTeam) ct_scale_tril.first[k] = poison;
+    sync_team();
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
+      ct_scale_tril(i, i) = (ct_entropy() + poison) / scale_tril(i, i);
   }
 };
 

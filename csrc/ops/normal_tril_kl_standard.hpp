@@ -10,18 +10,19 @@ namespace reparam::REPARAM_ARCH {
 
 struct normal_tril_kl_standard {
   static constexpr auto signature = "(d),tril(d)->()";
+  static constexpr bool takes_team = true;
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (n[0] + 45.0); }
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, Vec<const V> loc, Tril<const V> scale_tril,  // inputs
                                  Scalar<V> kl) {                                   // outputs
-    V squares = square_norm<V>(d, loc), terms = poison_unless_positive<V>(d, scale_tril);
-    for (int64_t i = 0; i < d; ++i) {
+    V squares = first_of_team(square_norm<V>(d, loc)), terms = first_of_team(poison_unless_positive<V>(d, scale_tril));
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
       const Ptr<const V> row = scale_tril.row(i);
       for (int64_t j = 0; j < i; ++j) squares = mul_add(row[j], row[j], squares);
       terms = terms + normal_diag_kl_standard::scale_term(row[i]);
     }
-    kl() = mul_add(constant<V>(0.5), squares, terms);
+    kl() = sum_of_team(mul_add(constant<V>(0.5), squares, terms));
   }
 
   template <class V, class N>
@@ -29,10 +30,12 @@ struct normal_tril_kl_standard {
                              Scalar<const V> ct_kl,                            // output cotangents
                              Vec<V> ct_loc, Tril<V> ct_scale_tril) {           // input cotangents
     const V ct = ct_kl() + poison_unless_positive<V>(d, scale_tril);
-    for (int64_t i = 0; i < d; ++i) ct_loc[i] = ct * loc[i];
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) ct_loc[i] = ct * loc[i];
     if (!ct_scale_tril.wanted) return;
-    for (int64_t k = 0; k < triangle(d); ++k) ct_scale_tril.first[k] = ct * scale_tril.first[k];
-    for (int64_t i = 0; i < d; ++i) ct_scale_tril(i, i) = ct * normal_diag_kl_standard::scale_slope(scale_tril(i, i));
+    for (int64_t k = rank_in_team(); k < triangle(d); k += kTeam) ct_scale_tril.first[k] = ct * scale_tril.first[k];
+    sync_team();
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
+      ct_scale_tril(i, i) = ct * normal_diag_kl_standard::scale_slope(scale_tril(i, i));
   }
 };
 

@@ -15,6 +15,7 @@ struct normal_vector_transform_and_log_prob {
   static constexpr auto signature = "(d)~,(d),vec(d)->(d),()";
   static constexpr auto attributes = tril_from_vector::attributes;
   static constexpr bool vjp_gives_values = true;  // both need L
+  static constexpr bool takes_team = true;
   static REPARAM_HD double flops(const int64_t* n) { return n[0] * (1.5 * n[0] + 40); }
   static REPARAM_HD int64_t scratch_values(const int64_t* n) { return triangle(n[0]); }
 
@@ -22,6 +23,7 @@ struct normal_vector_transform_and_log_prob {
   REPARAM_HD static Tril<const V> make_scale_tril(int64_t d, const double* attribute, Tril<const V> vector,
                                                   Vec<V> scratch) {
     tril_from_vector::forward<V>(d, attribute, vector, Tril<V>{scratch.first});
+    sync_team();
     return {scratch.first};
   }
 
@@ -29,9 +31,10 @@ struct normal_vector_transform_and_log_prob {
   REPARAM_HD static void values(int64_t d, const double* attribute, Vec<const V> noise, Vec<const V> loc,
                                 Tril<const V> vector, Tril<const V> scale_tril, Vec<V> value, Scalar<V> log_prob) {
     normal_tril_transform::forward<V>(d, noise, loc, scale_tril, value);
-    V log_det = poison_unless_positive<V>(d, scale_tril) + constant<V>(d * kHalfLog2Pi);
-    for (int64_t i = 0; i < d; ++i) log_det = log_det + log_scale_of(attribute, vector(i, i), scale_tril(i, i));
-    log_prob() = -mul_add(constant<V>(0.5), square_norm<V>(d, noise), log_det);
+    V log_det = first_of_team(poison_unless_positive<V>(d, scale_tril) + constant<V>(d * kHalfLog2Pi));
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
+      log_det = log_det + log_scale_of(attribute, vector(i, i), scale_tril(i, i));
+    log_prob() = -mul_add(constant<V>(0.5), square_norm<V>(d, noise), sum_of_team(log_det));
   }
 
   template <class V, class N>
@@ -52,10 +55,10 @@ struct normal_vector_transform_and_log_prob {
     if (value.wanted || log_prob.wanted) values<V>(d, attribute, noise, loc, vector, scale_tril, value, log_prob);
     normal_tril_transform::vjp<V>(d, noise, loc, scale_tril, ct_value, ct_noise, ct_loc, ct_vector);
     const V minus = -ct_log_prob();
-    for (int64_t i = 0; i < d; ++i) ct_noise[i] = mul_add(minus, noise[i], ct_noise[i]);
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) ct_noise[i] = mul_add(minus, noise[i], ct_noise[i]);
     if (!ct_vector.wanted) return;
     tril_from_vector::vjp<V>(d, attribute, vector, Tril<const V>{ct_vector.first}, ct_vector);  // row by row, in place
-    for (int64_t i = 0; i < d; ++i)
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
       ct_vector(i, i) = mul_add(minus, log_slope_of(attribute, vector(i, i), scale_tril(i, i)), ct_vector(i, i));
   }
 };

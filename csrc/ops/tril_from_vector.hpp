@@ -12,6 +12,7 @@ namespace reparam::REPARAM_ARCH {
 struct tril_from_vector {
   static constexpr auto signature = "vec(d)->tril(d)";
   static constexpr auto attributes = "diagonal,floor,row_scaled";
+  static constexpr bool takes_team = true;  // of whom one has rows rank, rank + kTeam, ...
   static REPARAM_HD double flops(const int64_t* n) { return 30.0 * n[0] + n[0] * n[0]; }
 
   template <class V>
@@ -22,7 +23,7 @@ struct tril_from_vector {
   template <class V, class N>
   REPARAM_HD static void forward(N d, const double* attribute, Tril<const V> vector,  // inputs
                                  Tril<V> scale_tril) {                                // outputs
-    for (int64_t i = 0; i < d; ++i) {
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
       const V scale = scale_of(attribute, vector(i, i)), factor = attribute[2] != 0 ? scale : constant<V>(1);
       for (int64_t j = 0; j < i; ++j) scale_tril(i, j) = vector(i, j) * factor;
       scale_tril(i, i) = scale;
@@ -33,7 +34,7 @@ struct tril_from_vector {
   REPARAM_HD static void vjp(N d, const double* attribute, Tril<const V> vector,  // inputs
                              Tril<const V> ct_scale_tril,                         // output cotangents
                              Tril<V> ct_vector) {                                 // input cotangents
-    for (int64_t i = 0; i < d; ++i) {
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
       const V v = vector(i, i), slope = attribute[0] == 0 ? exp(v) : sigmoid(v);
       V ct_scale = ct_scale_tril(i, i), factor = constant<V>(1);
       if (attribute[2] != 0) {

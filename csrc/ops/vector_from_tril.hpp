@@ -12,6 +12,7 @@ namespace reparam::REPARAM_ARCH {
 struct vector_from_tril {
   static constexpr auto signature = "tril(d)->vec(d)";
   static constexpr auto attributes = tril_from_vector::attributes;
+  static constexpr bool takes_team = true;  // of whom one has rows rank, rank + kTeam, ...
   static REPARAM_HD double flops(const int64_t* n) { return 50.0 * n[0] + n[0] * n[0]; }
 
   template <class V>
@@ -22,16 +23,16 @@ struct vector_from_tril {
   template <class V>
   REPARAM_HD static V poison(int64_t d, const double* attribute, Tril<const V> scale_tril) {
     V sum = constant<V>(0);
-    for (int64_t i = 0; i < d; ++i)
+    for (int64_t i = rank_in_team(); i < d; i += kTeam)
       sum = select(above_floor(attribute, scale_tril(i, i)) > constant<V>(0), sum, quiet_nan<V>());
-    return sum;
+    return sum_of_team(sum);
   }
 
   template <class V, class N>
   REPARAM_HD static void forward(N d, const double* attribute, Tril<const V> scale_tril,  // inputs
                                  Tril<V> vector) {                                        // outputs
     const V bad = poison<V>(d, attribute, scale_tril);
-    for (int64_t i = 0; i < d; ++i) {
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
       const V scale = scale_tril(i, i), factor = attribute[2] != 0 ? scale : constant<V>(1);
       for (int64_t j = 0; j < i; ++j) vector(i, j) = scale_tril(i, j) / factor + bad;
       vector(i, i) = entry_of(attribute, above_floor(attribute, scale)) + bad;
@@ -43,7 +44,7 @@ struct vector_from_tril {
                              Tril<const V> ct_vector,                                 // output cotangents
                              Tril<V> ct_scale_tril) {                                 // input cotangents
     const V bad = poison<V>(d, attribute, scale_tril);
-    for (int64_t i = 0; i < d; ++i) {
+    for (int64_t i = rank_in_team(); i < d; i += kTeam) {
       const V scale = scale_tril(i, i), factor = attribute[2] != 0 ? scale : constant<V>(1);
       V ct = ct_vector(i, i) * entry_slope_of(attribute, above_floor(attribute, scale));
       for (int64_t j = 0; j < i; ++j) {

@@ -34,6 +34,8 @@ def backends() -> tuple[str, ...]:
     -------
     tuple of str
         Those that are usable here: ``native``, ``native:<isa>`` for each instruction set, ``numba``, ``reference``.
+        A GPU is no choice of its own: its kernels, ``native:cuda``, run where the arrays are CuPy's, and
+        :func:`show_config` says which GPUs there are.
     """
     isas = native.available()
     compiled = [*(("native",) if isas else ()), *(f"native:{isa}" for isa in isas)]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A GPU's warp on the host: 32 threads with a barrier, which run what a GPU's threads run.
+// A GPU's warp on the host: threads with a barrier, which run what a GPU's threads run. Teams may have fewer than 32.
 #pragma once
 #include <barrier>
 #include <cstring>
@@ -21,12 +21,11 @@ struct WarpKernels {
 
 class Warp {
  public:
-  static constexpr int kLanes = 32;
   static inline thread_local int lane;
   static inline bool forgets_to_wait = false;  // the planted bug
 
-  Warp() {
-    for (int k = 0; k < kLanes; ++k) threads_.emplace_back([this, k] { serve(k); });
+  explicit Warp(int lanes) : gate_(lanes), words_(static_cast<size_t>(lanes)), start_(lanes + 1), end_(lanes + 1) {
+    for (int k = 0; k < lanes; ++k) threads_.emplace_back([this, k] { serve(k); });
   }
   ~Warp() {
     work_ = nullptr;
@@ -39,28 +38,30 @@ class Warp {
     end_.arrive_and_wait();
   }
 
-  static void sync() {
+  // The warp of the thread that asks.
+  static Warp& own() { return *own_; }
+  void sync() {
     if (!forgets_to_wait) gate_.arrive_and_wait();
   }
-  static int64_t word_from(int64_t word, int from) {
-    words_[lane] = word;
+  int64_t word_from(int64_t word, int from) {
+    words_[static_cast<size_t>(lane)] = word;
     gate_.arrive_and_wait();
-    const int64_t found = words_[from];
+    const int64_t found = words_[static_cast<size_t>(from)];
     gate_.arrive_and_wait();
     return found;
   }
-  static uint32_t lanes_where(bool value) {
-    words_[lane] = value;
+  uint32_t lanes_where(bool value) {
+    words_[static_cast<size_t>(lane)] = value;
     gate_.arrive_and_wait();
     uint32_t found = 0;
-    for (int k = 0; k < kLanes; ++k) found |= static_cast<uint32_t>(words_[k]) << k;
+    for (size_t k = 0; k < words_.size(); ++k) found |= static_cast<uint32_t>(words_[k]) << k;
     gate_.arrive_and_wait();
     return found;
   }
 
  private:
-  void serve(int own) {
-    lane = own;
+  void serve(int number) {
+    lane = number, own_ = this;
     for (;;) {
       start_.arrive_and_wait();
       if (!work_) return;
@@ -68,9 +69,10 @@ class Warp {
       end_.arrive_and_wait();
     }
   }
-  static inline std::barrier<> gate_{kLanes};
-  static inline int64_t words_[kLanes];
-  std::barrier<> start_{kLanes + 1}, end_{kLanes + 1};
+  static inline thread_local Warp* own_;
+  std::barrier<> gate_;
+  std::vector<int64_t> words_;
+  std::barrier<> start_, end_;
   const std::function<void()>* work_ = nullptr;
   std::vector<std::thread> threads_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What nvcc makes of an op, by the host's compiler: the same loops, packing and body, with the functions of a warp from
-// emulated.hpp. Compiled once per op with the REPARAM_STRIDE of a thread's event, and once with that of a team's.
+// emulated.hpp. Compiled once per op with the REPARAM_STRIDE of a thread's event, and with that of a team's, for each
+// number of threads.
 #include REPARAM_OP_HEADER
 #include "drivers/warp.hpp"
 #include "emulated.hpp"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import copy_of, device_of, is_cupy, may_share_memory, namespace_of, with_dims
-from .._check import NotPositiveDefiniteError, as_bool, as_float, as_float_array, check_operands, check_out
+from .._check import NotPositiveDefiniteError, as_array, as_bool, as_float, as_float_array, check_operands, check_out
 from .._op import Op, Pass, op, real_positive, select
 from .._operands import refuse_unknown, split_keywords, wanted_outputs
 
@@ -213,6 +213,8 @@ class Cholesky(Op):
         """Run the op on matrices of shape ``batch_shape + (d, d)``."""
         plain = len(args) == 1 and not keywords
         (a,), settings = (args, keywords) if plain else _read_call(self.forward_pass, args, keywords)
+        if out is not None:
+            a = as_array("cholesky: a", a)  # beside it, in the memory where it lies, info is made
         if is_cupy(a):
             with device_of(a):
                 return self._factor(a, out, settings)
