@@ -6,7 +6,10 @@
 
 namespace reparam::REPARAM_ARCH {
 
-REPARAM_HD int64_t elbo_sums_values(int64_t d) { return 4 * d + 2 * triangle(d); }  // of either family
+template <template <class> class Family>
+REPARAM_HD int64_t elbo_sums_values(int64_t d) {
+  return 4 * d + 2 * Family<float>::values(d);
+}
 
 // elbo_*_combine: log p(x, z_s) and its gradients come from outside; with `weighted`, times weights that the caller
 // knows.
@@ -15,7 +18,7 @@ struct ElboCombine {
   static constexpr bool has_vjp = false;
   static constexpr auto attributes = "estimator,weighted";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[1] * (n[1] + 4); }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return elbo_sums_values(n[1]); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return elbo_sums_values<Family>(n[1]); }
 
   template <class V, class N, class Noise, class Grad>
   REPARAM_HD static void forward(N draws, N d, const double* attribute, Vec<V> scratch, Noise noise,
@@ -47,8 +50,9 @@ struct ElboCombine {
 
 // A target takes a block of draws at once, so that each row of its data is loaded once a block.
 inline constexpr int64_t kDrawBlock = 8;
+template <template <class> class Family>
 REPARAM_HD int64_t elbo_fused_values(int64_t draws, int64_t d) {
-  return draws + 3 * kDrawBlock * d + elbo_sums_values(d);
+  return draws + 3 * kDrawBlock * d + elbo_sums_values<Family>(d);
 }
 
 // `target.evaluate(count, z, grad, log_prob, wants_gradient)` fills log p(x, z_t) and its gradients for t < count; draw
