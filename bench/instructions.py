@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Instructions of an event, which repeat where times do not: ``python -m reparam._bench.instructions``.
 
-A process runs every piece of work once under callgrind, and one process for each runs that one once more: the
-difference is that call. Kernels are those of AVX2, since valgrind knows no AVX-512.
+Each piece of work runs once in a process of its own, under callgrind, which counts inside the kernels alone. They are
+those of AVX2, since valgrind knows no AVX-512.
 """
 
 from __future__ import annotations
@@ -65,39 +65,36 @@ def main() -> int:
     if shutil.which("valgrind") is None or ISA not in rp.backends():
         print(f"needs valgrind and {ISA}", file=sys.stderr)
         return 2
-    base = _count(-1)
     for k, (name, _, d) in enumerate(PIECES):
-        print(f"{name}, float32, d = {d}: {(_count(k) - base) / EVENTS:.0f} instructions an event", flush=True)
+        print(f"{name}, float32, d = {d}: {_count(k) / EVENTS:.0f} instructions an event", flush=True)
     return 0
 
 
-def _count(repeated: int) -> int:
-    """Instructions of a process that runs every piece once, and one of them once more."""
+def _count(piece: int) -> int:
+    """Instructions of the kernels in a process that runs one piece."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
         command = [
             "valgrind",
             "--tool=callgrind",
+            "--toggle-collect=*run_kernel*",
             f"--callgrind-out-file={folder}/out",
             sys.executable,
             "-m",
             __spec__.name,
         ]
-        done = subprocess.run([*command, str(repeated)], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, str(piece)], env=environment, capture_output=True, text=True, check=False)
         found = TOTAL.search(done.stderr)
         if done.returncode or found is None:
             raise RuntimeError(f"valgrind failed: {done.stderr[-2000:]}")
         return int(found[1])
 
 
-def _run(repeated: int) -> None:
+def _run(piece: int) -> None:
     rp.set_num_threads(1)
+    _, make, d = PIECES[piece]
     with rp.backend(ISA):
-        for k, (_, make, d) in enumerate(PIECES):
-            run = make(d)
-            run()
-            if k == repeated:
-                run()
+        make(d)()
 
 
 if __name__ == "__main__":

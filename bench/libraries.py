@@ -70,6 +70,8 @@ def outlast_spinning(library: str) -> None:
 
 def restore_threads() -> None:
     """As many as a user who sets nothing has."""
+    if "torch" in sys.modules:  # which limits ours where nobody has said how many
+        sys.modules["torch"].set_num_threads(machine.cpus())
     rp.set_num_threads(None)
     set_threads(machine.all_threads())
     rp.set_num_threads(None)

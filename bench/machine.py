@@ -57,13 +57,18 @@ def version(library: str) -> str | None:
         return None
 
 
+def cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe() -> dict[str, Any]:
     """What the head of the table says; nothing that names a folder or a host."""
     return {
         "reparam": rp.__version__,
         "python": platform.python_version(),
         "processor": _processor(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": cpus(),
         "threads": all_threads(),
         "last-level cache": cache_bytes(),
         "backend": current_backend(),

@@ -286,6 +286,7 @@ CALLS = {
         "n_components": 2, "covariance_type": "full", "tol": 1e-3, "reg_covar": 1e-6, "max_iter": 100, "n_init": 1,
         "init_params": "kmeans", "weights_init": None, "means_init": None, "precisions_init": None,
         "random_state": None, "warm_start": False, "verbose": 0,
+        "verbose_interval": 10,
     }),
     "GaussianMixture.fit": (lambda: rp.GaussianMixture(2).fit, {"x": ROWS, "y": None}),
     "GaussianMixture.fit_predict": (lambda: rp.GaussianMixture(2).fit_predict, {"x": ROWS, "y": None}),

@@ -77,6 +77,7 @@ INTEGERS = [  # at least, and below
     ("VAE.elbo", "num_samples", 1, None), ("VAE.posterior", "refine", 0, None), ("VAE.sample", "n", 0, None),
     ("GaussianMixture", "n_components", 1, None), ("GaussianMixture", "max_iter", 0, None),
     ("GaussianMixture", "n_init", 1, None), ("GaussianMixture", "verbose", 0, None),
+    ("GaussianMixture", "verbose_interval", 1, None),
     ("GaussianMixture.sample", "n_samples", 1, None), ("LinearGaussianModel.sample", "n", 0, None),
     ("ProbabilisticPCA", "latent_dim", 1, None), ("ProbabilisticPCA.sample", "n", 0, None),
 ]  # fmt: skip

@@ -51,7 +51,7 @@ struct ElboCombine {
 // A target takes a block of draws at once, so that each row of its data is loaded once a block.
 inline constexpr int64_t kDrawBlock = 8;
 template <template <class> class Family>
-REPARAM_HD int64_t elbo_fused_values(int64_t draws, int64_t d) {
+REPARAM_HD int64_t fused_values(int64_t draws, int64_t d) {
   return draws + 3 * kDrawBlock * d + elbo_sums_values<Family>(d);
 }
 

@@ -40,7 +40,7 @@ struct ElboGaussian {
   static constexpr bool has_vjp = false;
   static constexpr auto attributes = "estimator";
   static REPARAM_HD double flops(const int64_t* n) { return 1.0 * n[0] * n[1] * (4 * n[1] + 45); }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return elbo_fused_values<Family>(n[0], n[1]); }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return fused_values<Family>(n[0], n[1]); }
 
   template <class V, class N, class Noise>
   REPARAM_HD static void forward(N draws, N d, const double* attribute, Vec<V> scratch, Noise noise, Vec<const V> loc,

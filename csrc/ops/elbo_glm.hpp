@@ -130,9 +130,7 @@ struct ElboGlm {
   static REPARAM_HD double flops(const int64_t* n) {
     return 1.0 * n[0] * (n[1] * (2 * n[1] + 45) + n[2] * (4 * n[1] + 40));
   }
-  static REPARAM_HD int64_t scratch_values(const int64_t* n) {
-    return kDrawBlock + elbo_fused_values<Family>(n[0], n[1]);
-  }
+  static REPARAM_HD int64_t scratch_values(const int64_t* n) { return fused_values<Family>(n[0] + kDrawBlock, n[1]); }
 
   template <class V, class N, class Noise, class Features>
   REPARAM_HD static void forward(N draws, N d, N n, const double* attribute, Vec<V> scratch, Noise noise,
