@@ -26,8 +26,9 @@ from ._draw import Draw
 from ._functions import FUNCTIONS as _FUNCTIONS
 from .adam import Adam
 from .density import log_joint
+from .encoded_normal import EncodedNormal
 from .multivariate_normal import MultivariateNormal
-from .variational import EncodedNormal, VariationalGaussian
+from .variational import VariationalGaussian
 
 if TYPE_CHECKING:
 
