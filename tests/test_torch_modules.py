@@ -226,9 +226,10 @@ def test_an_index_that_changes_later_does_not_change_the_gradient():
     assert torch.equal(*gradients)
 
 
+@pytest.mark.parametrize("numbered", [False, True])
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_expand_numbers_events_anew(covariance_type):
-    q = trained(covariance_type)(features(6), index=torch.arange(6) + 9)
+def test_expand_keeps_the_numbers_of_rows(covariance_type, numbered):
+    q = trained(covariance_type)(features(6), index=torch.arange(6) * 2 + 9 if numbered else None)
     wide = q.expand((2, 6))
     assert type(wide) is rt.EncodedNormal
     assert wide.batch_shape == (2, 6)
@@ -236,7 +237,21 @@ def test_expand_numbers_events_anew(covariance_type):
     close(wide.log_prob(q.loc), q.log_prob(q.loc).expand(2, 6))
     close(wide.variance, q.variance.expand(2, 6, D))
     close(kl_divergence(wide, wide), torch.zeros(2, 6).double())
+    for sample_shape in ((), (3,), (0,)):
+        assert torch.equal(q.expand((6,)).rsample(sample_shape, key=KEY), q.rsample(sample_shape, key=KEY))
+        draws = q.rsample((*sample_shape, 2), key=KEY)
+        assert torch.equal(wide.rsample(sample_shape, key=KEY), draws)
+        again = wide.expand((2, 6)).expand((5, 2, 6))
+        assert torch.equal(again.rsample(sample_shape, key=KEY), q.rsample((*sample_shape, 5, 2), key=KEY))
+    assert draws.shape == (0, 2, 6, D)
+
+
+def test_expand_of_a_dim_of_one_numbers_events_anew():
+    q = trained("full")(features(6, 1), index=torch.arange(6)[:, None] + 9)
+    wide = q.expand((6, 4))
     close(wide.rsample(key=KEY), given_noise(dense(wide)))
+    single = trained("full")(features())
+    close(single.expand((4,)).rsample(key=KEY), single.rsample((4,), key=KEY))
 
 
 def test_independent_and_mixture_of_encoded_rows():

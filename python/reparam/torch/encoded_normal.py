@@ -73,12 +73,19 @@ class EncodedNormal(MultivariateNormal):
             self._require_real("vector")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        """The same distribution over a larger batch, without copies; its events are numbered anew, 0, 1, 2, ..."""
+        """The same distribution over a larger batch, without copies.
+
+        Over new leading dims rows keep their numbers, and the copies of a row take further draws of it: those of
+        :meth:`rsample` with these dims as its ``sample_shape``. Where a dim of size 1 grows, events are numbered anew,
+        0, 1, 2, ...
+        """
         new = self._get_checked_instance(EncodedNormal, _instance)
         for name in ("loc", "vector"):
             setattr(new, name, getattr(self, name).expand((*batch_shape, -1)))
-        new.covariance_type, new.index, new.generator = self.covariance_type, None, self.generator
-        new._begin(torch.Size(batch_shape), self._event_shape, self._validate_args)
+        new.covariance_type, new.generator = self.covariance_type, self.generator
+        index, shape = self._numbers(), torch.Size(batch_shape)
+        new.index = index if shape[len(shape) - index.dim() :] == index.shape else None
+        new._begin(shape, self._event_shape, self._validate_args)
         return new
 
     @property
@@ -178,11 +185,16 @@ class EncodedNormal(MultivariateNormal):
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator, key=key)
 
+    def _numbers(self) -> Any:
+        """The streams of the rows; of an expanded batch, without the dims over which rows are repeated."""
+        if self.index is not None:
+            return self.index
+        return torch.arange(math.prod(self._batch_shape), device=self.loc.device).reshape(self._batch_shape)
+
     def _addressed_noise(self, sizes: Any, key: Any) -> Any:
         """Noise of streams ``index``: of one sample as a Draw, which is never stored; of more as a tensor."""
-        index = self.index
-        if index is None:
-            index = torch.arange(math.prod(self._batch_shape), device=self.loc.device).reshape(self._batch_shape)
+        index = self._numbers()
+        sizes = sizes + self._batch_shape[: len(self._batch_shape) - index.dim()]
         count = math.prod(sizes)  # Size.numel() makes numbers of symbols
         if count == 1:
             return Draw(key, index[(None,) * len(sizes)])
