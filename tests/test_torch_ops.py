@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Every op of the table on tensors: the numbers of the NumPy ops, gradients by their vjp, and what is refused."""
 
+import functools
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -484,6 +486,42 @@ def test_jacobians_of_reverse_mode(rng):
     x = torch.from_numpy(rng.standard_normal(4))
     made = torch.autograd.functional.jacobian(log_prob, x)
     torch.testing.assert_close(made, torch.diag(-(x - 0.5) / 4))
+
+
+BATCHED = {
+    "jacobian": lambda x: torch.autograd.functional.jacobian(log_prob, x, vectorize=True),
+    "grad": lambda x: torch.autograd.grad(log_prob(x), x, torch.eye(3), is_grads_batched=True),
+    "vmap": lambda x: torch.func.vmap(functools.partial(torch.autograd.grad, log_prob(x), x))(torch.eye(3)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_a_batch_of_cotangents_is_refused(name):
+    with pytest.raises(RuntimeError, match=r"normal_log_prob takes one cotangent at a time: .* vectorize=False"):
+        BATCHED[name](torch.ones(3, requires_grad=True))
+
+
+def test_torch_has_the_private_functions_that_the_fast_path_asks():
+    eager = importlib.import_module("reparam.torch._eager")
+    assert eager.transforming is torch._C._are_functorch_transforms_active
+    assert eager.modes is torch._C._len_torch_dispatch_stack
+
+
+@of_torch
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_without_them_nothing_is_computed_wrongly(name, monkeypatch):
+    functions = importlib.import_module("reparam.torch._functions")
+    monkeypatch.setattr(functions, "transforming", lambda: False)
+    monkeypatch.setattr(functions, "modes", lambda: 1)
+    x = torch.ones(3, requires_grad=True)
+    (grad,) = torch.autograd.grad(log_prob(x).sum(), x)
+    torch.testing.assert_close(grad, -(x.detach() - 0.5) / 4)
+    if name == "vmap":
+        assert torch.equal(TRANSFORMS[name](X), log_prob(X))
+    else:
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            TRANSFORMS[name](X)
 
 
 # ---- the module
