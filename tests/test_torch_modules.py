@@ -309,7 +309,28 @@ BAD = {
     "negative index": (lambda: encoded(index=torch.arange(5) - 1).rsample(), ValueError, "index"),
     "key": (lambda: encoded().rsample(key=-1), ValueError, "EncodedNormal: key"),
     "NaN": (lambda: encoded(loc=torch.full((5, 3), torch.nan)), ValueError, r"Expected parameter loc"),
-    "value": (lambda: encoded().log_prob(torch.zeros(5, 2)), ValueError, "event_shape"),
+    "value": (
+        lambda: encoded().log_prob(torch.zeros(5, 2)),
+        ValueError,
+        r"EncodedNormal: value must have shape \(\.\.\., d\) with d = 3, got \(5, 2\)",
+    ),
+    "value of float64": (
+        lambda: encoded().log_prob(torch.zeros(5, 3).double()),
+        TypeError,
+        r"EncodedNormal: value is torch\.float64 and the distribution is torch\.float32; they must have one dtype",
+    ),
+    "dtypes": (
+        lambda: encoded(vector=torch.zeros(5, 6).double()),
+        TypeError,
+        r"EncodedNormal: loc is torch\.float32 and vector is torch\.float64; they must have one dtype",
+    ),
+    "integers": (lambda: encoded(loc=torch.zeros(5, 3).int()), TypeError, r"loc must be .*, got torch\.int32"),
+    "an array": (lambda: encoded(vector=np.zeros((5, 6))), TypeError, "vector must be a tensor, got ndarray"),
+    "sample_shape": (
+        lambda: encoded().rsample(5),
+        TypeError,
+        r"EncodedNormal: sample_shape must be a tuple, such as \(5,\), got 5",
+    ),
 }
 
 

@@ -11,7 +11,9 @@ from torch.distributions import constraints
 
 from .._check import as_choice, as_key
 from ._draw import Draw
+from ._eager import refuse_transforms
 from ._functions import FUNCTIONS
+from ._tensors import refuse_fields
 from .multivariate_normal import MultivariateNormal
 
 __all__ = ["COVARIANCE_TYPES", "EncodedNormal", "length_of_vector"]
@@ -58,6 +60,8 @@ class EncodedNormal(MultivariateNormal):
         validate_args: bool | None = None,
     ) -> None:
         as_choice("EncodedNormal: covariance_type", covariance_type, COVARIANCE_TYPES)
+        refuse_transforms("EncodedNormal")
+        refuse_fields("EncodedNormal", {"loc": loc, "vector": vector})
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
         batch_shape, d = loc.shape[:-1], loc.shape[-1]
@@ -130,8 +134,7 @@ class EncodedNormal(MultivariateNormal):
 
     def log_prob(self, value: Any) -> Any:
         """Log density; see :meth:`MultivariateNormal.log_prob`."""
-        if self._validate_args and value.numel():
-            self._validate_sample(value)
+        self._refuse_value(value)
         return self._run("log_prob", value, self.loc, self._scale)
 
     def entropy(self) -> Any:
@@ -171,7 +174,7 @@ class EncodedNormal(MultivariateNormal):
         Noise of more than one sample is held as a tensor of the size of ``value``.
         """
         used: Any = _draw_key(generator or self.generator) if key is None else as_key(key, "EncodedNormal: key")
-        noise = self._addressed_noise(torch.Size(sample_shape), used)
+        noise = self._addressed_noise(self._sizes(sample_shape), used)
         head = FUNCTIONS[f"normal_{'diag_' if self._diag else ''}vector_transform_and_log_prob"]
         value, log_prob = head(noise, self.loc, self.vector)
         return value, log_prob
