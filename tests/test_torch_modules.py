@@ -301,6 +301,23 @@ BAD = {
     "covariance_type": (lambda: rt.VariationalGaussian(4, 3, covariance_type="low"), ValueError, "covariance_type"),
     "latent_dim": (lambda: rt.VariationalGaussian(4, 0), ValueError, "latent_dim"),
     "in_features": (lambda: rt.VariationalGaussian(1.5, 3), TypeError, "in_features"),
+    "net": (lambda: rt.VariationalGaussian(4, 3, net=5), TypeError, "net must be a torch.nn.Module or .*, got int"),
+    "width": (
+        lambda: rt.VariationalGaussian(4, 3)(torch.zeros(5, 2)),
+        ValueError,
+        r"features must be a tensor of shape \(\.\.\., in_features\) with in_features = 4, got \(5, 2\)",
+    ),
+    "width of the net": (
+        lambda: rt.VariationalGaussian(4, 3, net=torch.nn.Linear(4, 8))(torch.zeros(5, 4)),
+        ValueError,
+        r"net must return a tensor of shape \(\.\.\., in_features\) with in_features = 4, got \(5, 8\)",
+    ),
+    "features": (lambda: rt.VariationalGaussian(4, 3)(np.zeros(4)), TypeError, "features must be a tensor, got nd"),
+    "what the net returns": (
+        lambda: rt.VariationalGaussian(4, 3, net=lambda x: (x, x))(torch.zeros(5, 4)),
+        TypeError,
+        "net must return a tensor, got tuple",
+    ),
     "vector": (lambda: encoded(vector=torch.zeros(5, 5)), ValueError, r"vector must have shape \(5, 6\), got \(5, 5\)"),
     "loc": (lambda: encoded(loc=torch.tensor(0.0)), ValueError, "at least one-dimensional"),
     "index shape": (lambda: encoded(index=torch.arange(4)), ValueError, r"the batch shape \(5,\), got \(4,\)"),
@@ -343,6 +360,12 @@ def test_bad_input_is_refused(case):
     make, error, match = BAD[case]
     with pytest.raises(error, match=match):
         make()
+
+
+def test_vmap_of_a_module_is_refused():
+    head = trained("full")
+    with pytest.raises(RuntimeError, match="EncodedNormal runs compiled kernels, which transforms"):
+        torch.func.vmap(lambda x: head(x).rsample())(features(6))
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
