@@ -527,10 +527,13 @@ def test_without_them_nothing_is_computed_wrongly(name, monkeypatch):
 # ---- the module
 
 STAND_INS = {
-    "missing": ("sys.modules['torch'] = None", 'reparam.torch needs PyTorch: pip install "reparam[torch]"'),
+    "missing": (
+        "sys.modules['torch'] = None",
+        'reparam.torch needs PyTorch 2.13 or newer: pip install "reparam[torch]"',
+    ),
     "too old": (
         "import types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.9.1+cpu')",
-        'reparam.torch needs PyTorch 2.13, got 2.9.1+cpu: pip install -U "reparam[torch]"',
+        'reparam.torch needs PyTorch 2.13 or newer, found 2.9.1+cpu: pip install -U "reparam[torch]"',
     ),
 }
 
