@@ -296,6 +296,16 @@ def test_a_draw_that_is_none():
         rt.normal_transform(0.0, rt.Draw(1, torch.arange(3)), torch.ones(3))
     with pytest.raises(ValueError, match="index must be >= 0, got -1"):
         rt.normal_transform(rt.Draw(1, torch.tensor([-1])), 0.0, torch.ones(1))
+    with pytest.raises(ValueError, match=r"Draw: key must be in \[0, 2\*\*64\), got -1"):
+        rt.normal_transform(rt.Draw(-1, torch.arange(3)), 0.0, torch.ones(3))
+
+
+def test_an_index_of_any_layout():
+    index = torch.arange(12).reshape(3, 4).mT
+    for numbers in (index, index.contiguous(), index.int(), index[:0]):
+        made = rt.normal_transform(rt.Draw(5, numbers), 0.0, torch.ones(()))
+        expected = rp.normal_transform(rp.random.Draw(5, numbers.numpy()), 0.0, np.float32(1))
+        support.same_bits(made.numpy(), expected)
 
 
 # ---- factors
