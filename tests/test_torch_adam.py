@@ -224,6 +224,8 @@ def test_numbers_out_of_range(name):
 def test_what_else_torch_takes_is_refused(name):
     with pytest.raises(TypeError, match=f"Adam has no {name}: each step is one fused pass"):
         rt.Adam(parameters(), **{name: True})
+    with pytest.raises(TypeError, match=f"Adam has no {name}: each step is one fused pass"):
+        rt.Adam([{"params": parameters(), name: True}])
 
 
 def test_a_state_of_before_steps_uphill():

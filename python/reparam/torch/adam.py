@@ -13,6 +13,17 @@ from ._functions import FUNCTIONS
 __all__ = ["Adam"]
 
 
+_OTHERS = {"amsgrad", "foreach", "capturable", "differentiable", "fused"}
+
+
+def _refuse(others: Any) -> None:
+    if others:
+        raise TypeError(
+            f"Adam has no {', '.join(sorted(others))}: each step is one fused pass for a tensor, and it takes lr, "
+            "betas, eps, weight_decay and maximize"
+        )
+
+
 class Adam(torch.optim.Optimizer):
     """Adam with decoupled weight decay, one fused pass per tensor: ``torch.optim.AdamW`` to rounding.
 
@@ -57,11 +68,7 @@ class Adam(torch.optim.Optimizer):
         maximize: bool = False,
         **others: Any,
     ) -> None:
-        if others:
-            raise TypeError(
-                f"Adam has no {', '.join(others)}: each step is one fused pass for a tensor, and it takes lr, betas, "
-                "eps, weight_decay and maximize"
-            )
+        _refuse(others)
         for name, value in (("learning rate", lr), ("epsilon value", eps), ("weight_decay value", weight_decay)):
             if not float(value) >= 0:
                 raise ValueError(f"Invalid {name}: {value}")
@@ -71,6 +78,11 @@ class Adam(torch.optim.Optimizer):
         super().__init__(
             params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in ``torch.optim``; a group that asks for what there is not is refused."""
+        _refuse(param_group.keys() & _OTHERS)
+        super().add_param_group(param_group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state of a pickle or of ``load_state_dict``; what another rule has made is refused."""
