@@ -53,6 +53,7 @@ SETTINGS = {
     "eps": {"eps": 0.1},
     "weight decay": {"weight_decay": 0.3, "lr": 0.02},
     "no step": {"lr": 0.0},
+    "uphill": {"maximize": True, "weight_decay": 0.3, "lr": 0.02},
 }
 
 
@@ -148,6 +149,14 @@ def test_a_parameter_without_a_gradient_stays():
     assert params[0].grad is None
 
 
+def test_a_step_uphill_leaves_the_gradient_as_it_is():
+    p = torch.ones(3, requires_grad=True)
+    p.grad = torch.ones(3)
+    rt.Adam([p], lr=0.1, maximize=True).step()
+    assert (p > 1).all()
+    assert torch.equal(p.grad, torch.ones(3))
+
+
 ROUND_TRIPS = {
     "ours": (rt.Adam, rt.Adam),
     "to torch": (rt.Adam, torch.optim.AdamW),
@@ -155,12 +164,13 @@ ROUND_TRIPS = {
 }
 
 
+@pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("name", ROUND_TRIPS)
-def test_a_state_goes_on_where_it_was_saved(name, tmp_path):
+def test_a_state_goes_on_where_it_was_saved(name, maximize, tmp_path):
     first, second = ROUND_TRIPS[name]
     params, whole = parameters(), parameters()
-    train(torch.optim.AdamW(whole, lr=0.03, weight_decay=0.1), whole)
-    optimizer = first(params, lr=0.03, weight_decay=0.1)
+    train(torch.optim.AdamW(whole, lr=0.03, weight_decay=0.1, maximize=maximize), whole)
+    optimizer = first(params, lr=0.03, weight_decay=0.1, maximize=maximize)
     train(optimizer, params, range(10))
     torch.save(optimizer.state_dict(), tmp_path / "state")
     resumed = second(params, lr=1.0)
@@ -210,11 +220,26 @@ def test_numbers_out_of_range(name):
         rt.Adam(parameters(), **settings)
 
 
+@pytest.mark.parametrize("name", ["amsgrad", "foreach", "fused", "capturable", "differentiable"])
+def test_what_else_torch_takes_is_refused(name):
+    with pytest.raises(TypeError, match=f"Adam has no {name}: each step is one fused pass"):
+        rt.Adam(parameters(), **{name: True})
+    with pytest.raises(TypeError, match=f"Adam has no {name}: each step is one fused pass"):
+        rt.Adam([{"params": parameters(), name: True}])
+
+
+def test_a_state_of_before_steps_uphill():
+    optimizer = rt.Adam(parameters())
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["maximize"]
+    optimizer.load_state_dict(state)
+    train(optimizer, optimizer.param_groups[0]["params"])
+
+
 @pytest.mark.parametrize(
     ("theirs", "settings"),
     [
         (torch.optim.AdamW, {"amsgrad": True}),
-        (torch.optim.AdamW, {"maximize": True}),
         (torch.optim.Adam, {"weight_decay": 0.1}),
     ],
 )

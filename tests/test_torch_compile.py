@@ -276,6 +276,42 @@ def test_compiled_code_does_not_drop_the_tangents_of_its_callers(fullgraph):
             function(dual, x, x)
 
 
+# ---- export
+
+
+class Encoder(torch.nn.Module):
+    """Draws of the head, and what else has a closed form: an export returns tensors alone."""
+
+    def __init__(self, covariance_type):
+        super().__init__()
+        self.head = rt.VariationalGaussian(4, 3, covariance_type=covariance_type)
+
+    def forward(self, x, index=None):
+        q = self.head(x, index=index)
+        return *q.rsample_and_log_prob(), *q.rsample_and_log_prob((2,)), q.log_prob(q.mean), q.kl_standard()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_a_module_is_exported_with_a_dynamic_batch(covariance_type, numbered, strict):
+    module, batch = Encoder(covariance_type), torch.export.Dim.DYNAMIC
+
+    def arguments(n):
+        torch.manual_seed(n)
+        return torch.randn(n, 4), torch.arange(n) + 3 if numbered else None
+
+    shapes = ({0: batch}, {0: batch} if numbered else None)
+    exported = torch.export.export(module, arguments(5), dynamic_shapes=shapes, strict=strict).module()
+    for n in (5, 8):
+        x, index = arguments(n)
+        results = []
+        for run in (module, exported):
+            torch.manual_seed(0)
+            results.append(run(x, index))
+        assert_equal(*map(tuple, results))
+
+
 # ---- dispatch modes
 
 

@@ -166,10 +166,34 @@ def test_what_fn_raises_passes_through(rng):
         rp.elbo(start(rng), rt.log_joint(fn), key=KEY)
 
 
+MODELS = {
+    "torch": lambda module: lambda z: module(z).sum(-1),
+    "ours": lambda module: lambda z: rt.MultivariateNormal(module.weight[0], torch.eye(D).float()).log_prob(z),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_model_of_float32_is_told_to_ask_for_it(kind):
+    log_joint = rt.log_joint(MODELS[kind](torch.nn.Linear(D, 1)))
+    with pytest.raises(TypeError, match=r'z, which is torch\.float64; .* ask for dtype="float32" \(.+\)') as caught:
+        rp.fit_vi(log_joint, D)
+    assert "dtype" in str(caught.value.__cause__)
+    rp.fit_vi(log_joint, D, dtype="float32", max_steps=2)
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match="fn must be callable, got int"):
         rt.log_joint(3)
     leaf = torch.ones(2, requires_grad=True)
-    for parameters, came in (([leaf, leaf * 2], r"parameters\[1\] must be a leaf tensor"), ([None], "got NoneType")):
+    cases = [
+        ([leaf, leaf * 2], r"parameters\[1\] must be a leaf tensor"),
+        ([None], "got NoneType"),
+        (
+            torch.nn.Linear(2, 1),
+            r"parameters must be an iterable of tensors, such as module\.parameters\(\), got L",
+        ),
+        (leaf, "parameters must be an iterable of tensors, .* got Tensor"),
+    ]
+    for parameters, came in cases:
         with pytest.raises(TypeError, match=came):
             rt.log_joint(torch.sum, parameters=parameters)

@@ -167,9 +167,24 @@ def test_neither_noise_nor_factor_is_kept_for_the_backward_pass(covariance_type)
         q.rsample_and_log_prob()
     floats = [x for x in kept if x.is_floating_point()]
     assert {x.data_ptr() for x in floats} == {q.loc.data_ptr(), q.vector.data_ptr()}
-    assert "_unbroadcasted_scale_tril" not in vars(q)
-    q.kl_standard(), q.entropy(), q.log_prob(q.loc)
-    assert "_unbroadcasted_scale_tril" not in vars(q)
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_nothing_is_kept_in_the_distribution(covariance_type, name):
+    """So that it follows its vector, has a graph of its own in each call, and learns after it was looked at."""
+    torch.manual_seed(0)
+    p = D if covariance_type == "diag" else D * (D + 1) // 2
+    loc, vector = torch.randn(6, D).double().requires_grad_(), torch.randn(6, p).double().requires_grad_()
+    q = rt.EncodedNormal(loc, vector, covariance_type)
+    with torch.inference_mode():
+        QUANTITIES[name](q)
+    for _ in range(2):
+        made = QUANTITIES[name](q)
+        made.sum().backward()
+        close(made, QUANTITIES[name](dense(rt.EncodedNormal(loc, vector, covariance_type))))
+        with torch.no_grad():
+            vector += 0.5
 
 
 def test_the_seed_and_a_generator_decide_the_draws():
@@ -211,9 +226,10 @@ def test_an_index_that_changes_later_does_not_change_the_gradient():
     assert torch.equal(*gradients)
 
 
+@pytest.mark.parametrize("numbered", [False, True])
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_expand_numbers_events_anew(covariance_type):
-    q = trained(covariance_type)(features(6), index=torch.arange(6) + 9)
+def test_expand_keeps_the_numbers_of_rows(covariance_type, numbered):
+    q = trained(covariance_type)(features(6), index=torch.arange(6) * 2 + 9 if numbered else None)
     wide = q.expand((2, 6))
     assert type(wide) is rt.EncodedNormal
     assert wide.batch_shape == (2, 6)
@@ -221,7 +237,21 @@ def test_expand_numbers_events_anew(covariance_type):
     close(wide.log_prob(q.loc), q.log_prob(q.loc).expand(2, 6))
     close(wide.variance, q.variance.expand(2, 6, D))
     close(kl_divergence(wide, wide), torch.zeros(2, 6).double())
+    for sample_shape in ((), (3,), (0,)):
+        assert torch.equal(q.expand((6,)).rsample(sample_shape, key=KEY), q.rsample(sample_shape, key=KEY))
+        draws = q.rsample((*sample_shape, 2), key=KEY)
+        assert torch.equal(wide.rsample(sample_shape, key=KEY), draws)
+        again = wide.expand((2, 6)).expand((5, 2, 6))
+        assert torch.equal(again.rsample(sample_shape, key=KEY), q.rsample((*sample_shape, 5, 2), key=KEY))
+    assert draws.shape == (0, 2, 6, D)
+
+
+def test_expand_of_a_dim_of_one_numbers_events_anew():
+    q = trained("full")(features(6, 1), index=torch.arange(6)[:, None] + 9)
+    wide = q.expand((6, 4))
     close(wide.rsample(key=KEY), given_noise(dense(wide)))
+    single = trained("full")(features())
+    close(single.expand((4,)).rsample(key=KEY), single.rsample((4,), key=KEY))
 
 
 def test_independent_and_mixture_of_encoded_rows():
@@ -271,6 +301,23 @@ BAD = {
     "covariance_type": (lambda: rt.VariationalGaussian(4, 3, covariance_type="low"), ValueError, "covariance_type"),
     "latent_dim": (lambda: rt.VariationalGaussian(4, 0), ValueError, "latent_dim"),
     "in_features": (lambda: rt.VariationalGaussian(1.5, 3), TypeError, "in_features"),
+    "net": (lambda: rt.VariationalGaussian(4, 3, net=5), TypeError, "net must be a torch.nn.Module or .*, got int"),
+    "width": (
+        lambda: rt.VariationalGaussian(4, 3)(torch.zeros(5, 2)),
+        ValueError,
+        r"features must be a tensor of shape \(\.\.\., in_features\) with in_features = 4, got \(5, 2\)",
+    ),
+    "width of the net": (
+        lambda: rt.VariationalGaussian(4, 3, net=torch.nn.Linear(4, 8))(torch.zeros(5, 4)),
+        ValueError,
+        r"net must return a tensor of shape \(\.\.\., in_features\) with in_features = 4, got \(5, 8\)",
+    ),
+    "features": (lambda: rt.VariationalGaussian(4, 3)(np.zeros(4)), TypeError, "features must be a tensor, got nd"),
+    "what the net returns": (
+        lambda: rt.VariationalGaussian(4, 3, net=lambda x: (x, x))(torch.zeros(5, 4)),
+        TypeError,
+        "net must return a tensor, got tuple",
+    ),
     "vector": (lambda: encoded(vector=torch.zeros(5, 5)), ValueError, r"vector must have shape \(5, 6\), got \(5, 5\)"),
     "loc": (lambda: encoded(loc=torch.tensor(0.0)), ValueError, "at least one-dimensional"),
     "index shape": (lambda: encoded(index=torch.arange(4)), ValueError, r"the batch shape \(5,\), got \(4,\)"),
@@ -279,7 +326,28 @@ BAD = {
     "negative index": (lambda: encoded(index=torch.arange(5) - 1).rsample(), ValueError, "index"),
     "key": (lambda: encoded().rsample(key=-1), ValueError, "EncodedNormal: key"),
     "NaN": (lambda: encoded(loc=torch.full((5, 3), torch.nan)), ValueError, r"Expected parameter loc"),
-    "value": (lambda: encoded().log_prob(torch.zeros(5, 2)), ValueError, "event_shape"),
+    "value": (
+        lambda: encoded().log_prob(torch.zeros(5, 2)),
+        ValueError,
+        r"EncodedNormal: value must have shape \(\.\.\., d\) with d = 3, got \(5, 2\)",
+    ),
+    "value of float64": (
+        lambda: encoded().log_prob(torch.zeros(5, 3).double()),
+        TypeError,
+        r"EncodedNormal: value is torch\.float64 and the distribution is torch\.float32; they must have one dtype",
+    ),
+    "dtypes": (
+        lambda: encoded(vector=torch.zeros(5, 6).double()),
+        TypeError,
+        r"EncodedNormal: loc is torch\.float32 and vector is torch\.float64; they must have one dtype",
+    ),
+    "integers": (lambda: encoded(loc=torch.zeros(5, 3).int()), TypeError, r"loc must be .*, got torch\.int32"),
+    "an array": (lambda: encoded(vector=np.zeros((5, 6))), TypeError, "vector must be a tensor, got ndarray"),
+    "sample_shape": (
+        lambda: encoded().rsample(5),
+        TypeError,
+        r"EncodedNormal: sample_shape must be a tuple, such as \(5,\), got 5",
+    ),
 }
 
 
@@ -292,6 +360,12 @@ def test_bad_input_is_refused(case):
     make, error, match = BAD[case]
     with pytest.raises(error, match=match):
         make()
+
+
+def test_vmap_of_a_module_is_refused():
+    head = trained("full")
+    with pytest.raises(RuntimeError, match="EncodedNormal runs compiled kernels, which transforms"):
+        torch.func.vmap(lambda x: head(x).rsample())(features(6))
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

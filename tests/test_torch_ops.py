@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Every op of the table on tensors: the numbers of the NumPy ops, gradients by their vjp, and what is refused."""
 
+import functools
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -294,6 +296,16 @@ def test_a_draw_that_is_none():
         rt.normal_transform(0.0, rt.Draw(1, torch.arange(3)), torch.ones(3))
     with pytest.raises(ValueError, match="index must be >= 0, got -1"):
         rt.normal_transform(rt.Draw(1, torch.tensor([-1])), 0.0, torch.ones(1))
+    with pytest.raises(ValueError, match=r"Draw: key must be in \[0, 2\*\*64\), got -1"):
+        rt.normal_transform(rt.Draw(-1, torch.arange(3)), 0.0, torch.ones(3))
+
+
+def test_an_index_of_any_layout():
+    index = torch.arange(12).reshape(3, 4).mT
+    for numbers in (index, index.contiguous(), index.int(), index[:0]):
+        made = rt.normal_transform(rt.Draw(5, numbers), 0.0, torch.ones(()))
+        expected = rp.normal_transform(rp.random.Draw(5, numbers.numpy()), 0.0, np.float32(1))
+        support.same_bits(made.numpy(), expected)
 
 
 # ---- factors
@@ -486,13 +498,52 @@ def test_jacobians_of_reverse_mode(rng):
     torch.testing.assert_close(made, torch.diag(-(x - 0.5) / 4))
 
 
+BATCHED = {
+    "jacobian": lambda x: torch.autograd.functional.jacobian(log_prob, x, vectorize=True),
+    "grad": lambda x: torch.autograd.grad(log_prob(x), x, torch.eye(3), is_grads_batched=True),
+    "vmap": lambda x: torch.func.vmap(functools.partial(torch.autograd.grad, log_prob(x), x))(torch.eye(3)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_a_batch_of_cotangents_is_refused(name):
+    with pytest.raises(RuntimeError, match=r"normal_log_prob takes one cotangent at a time: .* vectorize=False"):
+        BATCHED[name](torch.ones(3, requires_grad=True))
+
+
+def test_torch_has_the_private_functions_that_the_fast_path_asks():
+    eager = importlib.import_module("reparam.torch._eager")
+    assert eager.transforming is torch._C._are_functorch_transforms_active
+    assert eager.modes is torch._C._len_torch_dispatch_stack
+
+
+@of_torch
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_without_them_nothing_is_computed_wrongly(name, monkeypatch):
+    functions = importlib.import_module("reparam.torch._functions")
+    monkeypatch.setattr(functions, "transforming", lambda: False)
+    monkeypatch.setattr(functions, "modes", lambda: 1)
+    x = torch.ones(3, requires_grad=True)
+    (grad,) = torch.autograd.grad(log_prob(x).sum(), x)
+    torch.testing.assert_close(grad, -(x.detach() - 0.5) / 4)
+    if name == "vmap":
+        assert torch.equal(TRANSFORMS[name](X), log_prob(X))
+    else:
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            TRANSFORMS[name](X)
+
+
 # ---- the module
 
 STAND_INS = {
-    "missing": ("sys.modules['torch'] = None", 'reparam.torch needs PyTorch: pip install "reparam[torch]"'),
+    "missing": (
+        "sys.modules['torch'] = None",
+        'reparam.torch needs PyTorch 2.13 or newer: pip install "reparam[torch]"',
+    ),
     "too old": (
         "import types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.9.1+cpu')",
-        'reparam.torch needs PyTorch 2.13, got 2.9.1+cpu: pip install -U "reparam[torch]"',
+        'reparam.torch needs PyTorch 2.13 or newer, found 2.9.1+cpu: pip install -U "reparam[torch]"',
     ),
 }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
+from .._check import as_key
 from .._operands import Draw as DrawOfArrays
 
 __all__ = ["Draw", "as_constant", "as_draw", "as_pair"]
@@ -38,7 +40,12 @@ def as_draw(name: str, draw: Any) -> Any:
         _require_integers(f"{name}: the key of the Draw", key)
         key = int(key) % 2**64
     _require_integers(f"{name}: the index of the Draw", index)
-    return Draw(key, index) if index.is_cuda else DrawOfArrays(key, index.numpy(force=True))
+    if index.is_cuda:
+        return Draw(key, index)
+    numbers = index.numpy(force=True)
+    if index.dtype is torch.int64 and (not numbers.size or numbers.min() >= 0):  # as nearly always: half the time
+        return DrawOfArrays._trusted(as_key(key, "Draw: key"), numbers.astype(np.uint64, order="C"))
+    return DrawOfArrays(key, numbers)
 
 
 def as_constant(name: str, draw: Any) -> Any:

@@ -11,13 +11,34 @@ from .._op import Op
 from ..ops import cholesky, cholesky_ex
 from ._run import run
 
-__all__ = ["NO_DERIVATIVE", "NO_SECOND", "Call"]
+__all__ = ["NO_DERIVATIVE", "NO_SECOND", "NO_TRANSFORM", "Call", "modes", "refuse_transforms", "transforming"]
 
 NO_DERIVATIVE = (
     "{} has no derivative: it returns values and gradients themselves; call it under torch.no_grad(), or detach its "
     "inputs"
 )
 NO_SECOND = "{} has no second derivative: its gradients cannot be differentiated again"
+NO_TRANSFORM = (
+    "{} runs compiled kernels, which transforms of torch.func (grad, vmap, jvp) cannot follow: give the axis of vmap "
+    "as a batch dim, and take gradients by backward or torch.autograd.grad"
+)
+_NO_BATCH = (
+    "{} takes one cotangent at a time: call jacobian with vectorize=False, or torch.autograd.grad without "
+    "is_grads_batched for each of them"
+)
+
+
+# Private to torch. Where one is missing there is no fast path: torch's dispatcher decides in each call.
+_NAMES = ("_are_functorch_transforms_active", "_len_torch_dispatch_stack")
+_private: Any = [getattr(torch._C, name, None) for name in _NAMES]
+_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: False)  # torch itself fails later
+transforming, modes = _private if all(_private) else (lambda: False, lambda: 1)
+
+
+def refuse_transforms(name: str) -> None:
+    """Refuse an eager call under a transform of torch.func, before anything looks at values."""
+    if not torch.compiler.is_compiling() and transforming():
+        raise RuntimeError(NO_TRANSFORM.format(name))
 
 
 _SMALL = 4096  # elements, up to which all cotangents cost less than the choice of some
@@ -64,6 +85,8 @@ class Call(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The vjp for the inputs that want it."""
         op = ctx.op
+        if transforming() or any(map(_is_batch, cotangents)):
+            raise RuntimeError(_NO_BATCH.format(op.name))
         if op.vjp is None:
             raise RuntimeError(NO_DERIVATIVE.format(op.name))
         if not torch.is_grad_enabled():
@@ -73,6 +96,11 @@ class Call(torch.autograd.Function):
         with torch.no_grad():
             grads = _gradients(ctx, op, cotangents)
         return (None, None, *_Once.apply(op.name, len(grads), *grads, *cotangents, *ctx.saved_tensors))
+
+
+def _is_batch(cotangent: Any) -> bool:
+    """Whether it stands for many, as ``is_grads_batched`` makes them."""
+    return cotangent is not None and _is_batched(cotangent)
 
 
 def _gradients(ctx: Any, op: Any, cotangents: Any) -> Any:

@@ -15,7 +15,7 @@ from .._op import OPS, Op
 from .._operands import Draw as DrawOfArrays
 from ..ops import cholesky
 from ._draw import Draw, as_constant, as_pair
-from ._eager import Call
+from ._eager import NO_TRANSFORM, Call, modes, transforming
 from ._library import Form, register
 from ._run import run
 from ._tensors import is_dual, is_foreign, refuse_operands, widened
@@ -24,12 +24,6 @@ __all__ = ["FUNCTIONS"]
 
 RAW = {"bits", "normal"}  # words of numbered streams: torch has no arithmetic on uint64, and random numbers of its own
 
-_transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
-_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
-_NO_TRANSFORM = (
-    "{} runs compiled kernels, which transforms of torch.func (grad, vmap, jvp) cannot follow: give the axis of vmap "
-    "as a batch dim, and take gradients by backward or torch.autograd.grad"
-)
 _NO_FORWARD_MODE = "{} has no forward-mode derivative; take gradients by backward or torch.autograd.grad"
 
 
@@ -54,11 +48,11 @@ def _make(op: Op) -> Callable[..., Any]:
                 raise NotImplementedError(_NO_FORWARD_MODE.format(op.name))
             made = by_operator(args, keywords)
         else:
-            if _transforming():
-                raise RuntimeError(_NO_TRANSFORM.format(op.name))
+            if transforming():
+                raise RuntimeError(NO_TRANSFORM.format(op.name))
             if forward_ad._current_level >= 0 and any(map(is_dual, args)):
                 raise NotImplementedError(_NO_FORWARD_MODE.format(op.name))
-            made = by_operator(args, keywords) if _modes() else _eagerly(op, by_operator, apply, args, keywords)
+            made = by_operator(args, keywords) if modes() else _eagerly(op, by_operator, apply, args, keywords)
         if alone:
             return made[0]
         return result(*made) if result else made or None

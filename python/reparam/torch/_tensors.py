@@ -15,7 +15,7 @@ from .._operands import Draw as DrawOfArrays
 from .._signature import Operand
 from ._draw import Draw
 
-__all__ = ["is_dual", "is_foreign", "refuse_operands", "widened"]
+__all__ = ["is_dual", "is_foreign", "refuse_fields", "refuse_operands", "widened"]
 
 FLOATS = {torch.float32, torch.float64}
 HALVES = {torch.float16, torch.bfloat16}
@@ -37,11 +37,35 @@ def is_foreign(x: Any) -> bool:
 
 def widened(args: Sequence[Any]) -> tuple[Any, ...] | None:
     """Under autocast, half-precision operands in float32, as torch.linalg takes them; None if there are none."""
+    return tuple(x.float() if _is_wider(x) else x for x in args) if any(_is_wider(x) for x in args) else None
 
-    def is_half(x: Any) -> bool:
-        return isinstance(x, torch.Tensor) and x.dtype in HALVES and torch.is_autocast_enabled(x.device.type)
 
-    return tuple(x.float() if is_half(x) else x for x in args) if any(is_half(x) for x in args) else None
+def _is_wider(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype in HALVES and torch.is_autocast_enabled(x.device.type)
+
+
+def refuse_fields(owner: str, fields: dict[str, Any]) -> None:
+    """Refuse arguments of a distribution that are not tensors of one floating type on one device, as the ops would.
+
+    Raises
+    ------
+    TypeError
+        Naming the arguments, what came and what was expected.
+    """
+    found = []
+    for name, x in fields.items():
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"{owner}: {name} must be a tensor, got {type(x).__name__}")
+        dtype = torch.float32 if _is_wider(x) else x.dtype
+        if dtype not in FLOATS:
+            raise TypeError(f"{owner}: {name} must be torch.float32 or torch.float64, got {dtype}")
+        found.append((name, dtype, x.device))
+    for other in found[1:]:
+        _check.same_dtype(owner, found[0][:2], other[:2])
+        if other[2] != found[0][2]:
+            raise TypeError(
+                f"{owner}: {found[0][0]} is on {found[0][2]} and {other[0]} on {other[2]}; they must be on one device"
+            )
 
 
 def refuse_operands(p: Pass, args: Sequence[Any]) -> None:

@@ -36,10 +36,13 @@ def log_joint(fn: Callable[[Any], Any], *, parameters: Iterable[Any] = ()) -> Ca
     ------
     TypeError, ValueError
         By the callable, if ``fn`` does not return a tensor of shape ``(S, *B)`` that depends on z by
-        differentiable operations.
+        differentiable operations; TypeError also if it fails of a dtype, as where its parameters have not that of z.
     """
     if not callable(fn):
         raise TypeError(f"log_joint: fn must be callable, got {type(fn).__name__}")
+    if not isinstance(parameters, Iterable) or isinstance(parameters, torch.Tensor):
+        wanted = "an iterable of tensors, such as module.parameters()"
+        raise TypeError(f"log_joint: parameters must be {wanted}, got {type(parameters).__name__}")
     leaves = list(parameters)
     for k, leaf in enumerate(leaves):
         if not isinstance(leaf, torch.Tensor) or not leaf.is_leaf:
@@ -48,7 +51,7 @@ def log_joint(fn: Callable[[Any], Any], *, parameters: Iterable[Any] = ()) -> Ca
     def density(value: Any) -> tuple[Any, Any]:
         z = _as_tensor(value).requires_grad_()
         with torch.enable_grad():
-            log_prob = fn(z)
+            log_prob = _call(fn, z)
         _check(log_prob, z)
 
         def pullback(weights: Any) -> Any:
@@ -64,6 +67,19 @@ def log_joint(fn: Callable[[Any], Any], *, parameters: Iterable[Any] = ()) -> Ca
 
 
 _NO_GRAPH = "log_joint: what fn returns must depend on z by differentiable operations; it has no gradient in z"
+
+
+def _call(fn: Callable[[Any], Any], z: Any) -> Any:
+    try:
+        return fn(z)
+    except (RuntimeError, TypeError) as error:
+        if "dtype" not in str(error):
+            raise
+        other = "float32" if z.dtype is torch.float64 else "float64"
+        raise TypeError(
+            f'log_joint: fn failed on z, which is {z.dtype}; if its model is torch.{other}, ask for dtype="{other}" '
+            f"({error})"
+        ) from error
 
 
 def _check(log_prob: Any, z: Any) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.distributions import constraints
 
+from ._eager import refuse_transforms
 from ._functions import FUNCTIONS
+from ._tensors import refuse_fields
 
 __all__ = ["MultivariateNormal"]
 
@@ -29,6 +31,8 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
 
     Raises
     ------
+    TypeError
+        For what is no tensor of float32 or float64, and for tensors of two dtypes or on two devices.
     ValueError
         For shapes that do not fit; with ``validate_args`` also for values that do not, as PyTorch words it.
     torch.linalg.LinAlgError
@@ -37,7 +41,8 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
     Notes
     -----
     A factor that is shared by a batch stays one: it is never copied to the batch shape, and its gradient is summed
-    where it is made. There is no limit on the batch, where PyTorch's solver on a GPU has one of 524,280.
+    where it is made. There is no limit on the batch, where PyTorch's solver on a GPU has one of 524,280. Unlike
+    there, nothing is promoted: ``loc``, the matrix and ``value`` have one dtype, and none is a list or an array.
     """
 
     _validate_args: bool
@@ -50,6 +55,8 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
         scale_tril: Any = None,
         validate_args: bool | None = None,
     ) -> None:
+        refuse_transforms("MultivariateNormal")
+        refuse_fields("MultivariateNormal", {"loc": loc})
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
         given = {"covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix, "scale_tril": scale_tril}
@@ -58,6 +65,7 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
             names = "covariance_matrix or precision_matrix or scale_tril"
             raise ValueError(f"Exactly one of {names} may be specified.")
         ((name, matrix),) = named
+        refuse_fields("MultivariateNormal", {"loc": loc, name: matrix})
         d = loc.shape[-1]
         if matrix.dim() < 2 or matrix.shape[-2:] != (d, d):
             raise ValueError(f"{name} must have shape (..., d, d) with d = {d} (from loc), got {tuple(matrix.shape)}")
@@ -103,9 +111,34 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
         """The same distribution over a larger batch, without copies."""
         return super().expand(batch_shape, self._get_checked_instance(MultivariateNormal, _instance))
 
+    @property
+    def _owner(self) -> str:
+        """Who errors are of."""
+        return type(self).__name__
+
+    def _sizes(self, sample_shape: Any) -> Any:
+        """What is asked for in a draw."""
+        refuse_transforms(self._owner)
+        if isinstance(sample_shape, int):
+            raise TypeError(
+                f"{self._owner}: sample_shape must be a tuple, such as ({sample_shape},), got {sample_shape}"
+            )
+        return torch.Size(sample_shape)
+
+    def _refuse_value(self, value: Any) -> None:
+        """Check what log_prob was given."""
+        refuse_transforms(self._owner)
+        refuse_fields(self._owner, {"value": value, "the distribution": self.loc})
+        d = self._event_shape[0]
+        if value.dim() < 1 or value.shape[-1] != d:
+            wanted = f"(..., d) with d = {d}"
+            raise ValueError(f"{self._owner}: value must have shape {wanted}, got {tuple(value.shape)}")
+        if self._validate_args and value.numel():  # of no events PyTorch's own check fails
+            self._validate_sample(value)
+
     def _noise(self, sample_shape: Any, generator: Any) -> Any:
         """What PyTorch's own would draw."""
-        shape = self._extended_shape(torch.Size(sample_shape))
+        shape = self._extended_shape(self._sizes(sample_shape))
         empty = torch.empty(shape, dtype=self.loc.dtype, device=self.loc.device)
         return empty.normal_(generator=generator)  # randn takes no generator where sizes are symbols
 
@@ -161,9 +194,13 @@ class MultivariateNormal(torch.distributions.MultivariateNormal):
         Returns
         -------
         Tensor, of the batch dims broadcast
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a value of another dtype, device or d; with ``validate_args`` as PyTorch words it for values.
         """
-        if self._validate_args and value.numel():  # of no events PyTorch's own check fails
-            self._validate_sample(value)
+        self._refuse_value(value)
         return FUNCTIONS["normal_tril_log_prob"](value, self.loc, self._unbroadcasted_scale_tril)
 
     def entropy(self) -> Any:
