@@ -328,8 +328,40 @@ def test_forward_mode_is_refused(transform):
 
 def test_ops_without_a_vjp_have_no_gradient():
     args = [jnp.zeros(3), jnp.eye(3), jnp.zeros(3), jnp.eye(3)]
-    with pytest.raises(ValueError, match="cannot be differentiated"):
+    with pytest.raises(NotImplementedError, match="normal_tril_natural_step has no derivative"):
         jax.grad(lambda x: rj.normal_tril_natural_step(x, *args[1:])[0].sum())(args[0])
+
+
+def test_a_gradient_has_no_gradient():
+    gradient = jax.grad(lambda x: rj.normal_tril_log_prob(x, jnp.zeros(2), jnp.eye(2)))
+    with pytest.raises(NotImplementedError, match="normal_tril_log_prob has no second derivative"):
+        jax.jacrev(gradient)(jnp.ones(2))
+
+
+def test_streams_are_not_negative_and_traced_ones_wrap_around():
+    def draw(index):
+        return rj.normal_tril_transform(rj.Draw(7, index), jnp.zeros((1, 3)), jnp.eye(3))
+
+    for index in ([-1], np.array([-1]), jnp.array([-1])):
+        with pytest.raises(ValueError, match="index must be >= 0, got -1"):
+            draw(index)
+    expected = rp.random.normal(3, key=7, stream=2**64 - 5, dtype="float32")
+    same_bits(jax.jit(draw)(jnp.array([-5]))[0], expected)
+
+
+def test_an_int_key_is_no_argument_of_jit():
+    def draw(noise):
+        return rj.normal_tril_transform(noise, jnp.zeros((1, 3)), jnp.eye(3))
+
+    same_bits(jax.jit(draw)(rj.Draw(jax.random.key(7), jnp.array([0]))), draw(rj.Draw(7, [0])))
+    with pytest.raises(TypeError, match=r"where an int is traced, give jax.random.key\(it\)"):
+        jax.jit(draw)(rj.Draw(7, jnp.array([0])))
+
+
+def test_an_export_names_the_foreign_call():
+    allowed = [jax.export.DisabledSafetyCheck.custom_call("reparam")]
+    exported = jax.export.export(jax.jit(rj.cholesky), disabled_checks=allowed)(jnp.eye(3))
+    same_bits(exported.call(4 * jnp.eye(3)), 2 * np.eye(3, dtype="f4"))
 
 
 # ---- failure, threads, types

@@ -105,3 +105,9 @@ def test_errors(problem):
         rp.elbo(q, log_joint(lambda z: z), key=1)
     with pytest.raises(TypeError, match=r"got int64\[\]"):
         rp.elbo(q, log_joint(lambda z: 1), key=1)
+
+
+@pytest.mark.parametrize("fn", [lambda z: 0.0, lambda z: jax.lax.stop_gradient(-z @ z)])
+def test_a_density_depends_on_z(fn):
+    with pytest.raises(ValueError, match="what fn returns must depend on z by differentiable operations"):
+        log_joint(fn)(np.zeros((2, 3, D), "f4"))

@@ -266,3 +266,9 @@ def test_mcmc_goes_as_with_numpyros_distribution():
         mcmc.run(jax.random.key(0))
         found.append(mcmc.get_samples())
     same(*found)
+
+
+def test_a_value_of_another_size_is_named():
+    q = rn.MultivariateNormal(jnp.zeros(3), scale_tril=jnp.eye(3))
+    with pytest.raises(ValueError, match=r"value must have shape \(..., d\) with d = 3, got \(2,\)"):
+        q.log_prob(jnp.zeros(2))

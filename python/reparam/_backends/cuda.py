@@ -26,6 +26,11 @@ Place = tuple[int, int, tuple[int, ...], tuple[int, ...]]  # address, bytes of a
 Entry = tuple[int, Strides, Strides] | tuple[int, Strides, Strides, int]
 
 
+def compiled() -> Any:
+    """The compiled module; None in a build without it, or where it does not load."""
+    return _cuda
+
+
 def describe() -> dict[str, str]:
     """What ``reparam info`` says of GPUs: what was compiled, the driver, the devices or why there are none."""
     if _cuda is None:

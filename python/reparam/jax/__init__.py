@@ -8,10 +8,11 @@ there with x64. What has no result is NaN, as in ``jax.numpy``: nothing raises i
 - Batch dims broadcast inside the kernel, and cotangents are summed there: a factor that many events share, given
   without their dims, is neither copied nor repeated. Under ``vmap`` it is not copied either, but ``grad`` of ``vmap``
   makes one cotangent for each element before JAX adds them: broadcasting is the cheaper way to say the same.
-- ``jax.jvp``, ``jax.hessian`` and ``jax.linearize`` raise JAX's own error for functions with a custom vjp.
+- Derivatives are those of reverse mode, once: ``jax.jvp``, ``jax.hessian`` and ``jax.linearize`` raise.
 - The instruction set is that of the process (``REPARAM_ISA``). ``reparam.set_num_threads`` applies to what is compiled
   too, ``reparam.backend`` does not.
 - Under ``jit`` over sharded arrays XLA gathers the operands of a foreign call; wrap the call in ``jax.shard_map``.
+- ``jax.export`` takes foreign calls by ``disabled_checks=[DisabledSafetyCheck.custom_call("reparam")]`` alone.
 - ``adam_step`` is not here: its step and learning rate are attributes, and each new value would compile anew.
 """
 
@@ -21,16 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import jax
-except ImportError:
-    raise ImportError('reparam.jax needs JAX 0.8 or newer: pip install "reparam[jax]"') from None
+except ImportError as error:
+    raise ImportError('reparam.jax needs JAX 0.8 or newer: pip install "reparam[jax]"') from error
 if jax.__version_info__ < (0, 8):
     raise ImportError(f'reparam.jax needs JAX 0.8 or newer, found {jax.__version__}: pip install -U "reparam[jax]"')
 try:
     from .. import _xla  # noqa: F401
-except ImportError:
+except ImportError as error:
+    _there = not isinstance(error, ModuleNotFoundError) and "cannot import name" not in str(error)
     raise ImportError(
-        "this build of reparam has no kernels for JAX; from its source, REPARAM_XLA=1 pip install . builds them"
-    ) from None
+        f"the kernels for JAX do not load: {error}"
+        if _there
+        else "this build of reparam has no kernels for JAX; from its source, REPARAM_XLA=1 pip install . builds them"
+    ) from error
 
 from .._op import OPS
 from ._draw import Draw, normal
@@ -40,6 +44,7 @@ from ._ops import function_of
 _RAW = ("bits", "normal")
 _functions = {name: function_of(op) for name, op in OPS.items() if name not in _RAW and not op.forward_pass.in_place}
 globals().update(_functions)
+_cholesky = function_of(OPS["cholesky_ex"], "cholesky")
 
 if TYPE_CHECKING:
 
@@ -65,7 +70,7 @@ def cholesky(a: Any) -> Any:
     TypeError, ValueError
         Naming the argument, what came and what was expected.
     """
-    return _functions["cholesky_ex"](a).scale_tril
+    return _cholesky(a).scale_tril
 
 
 __all__ = ["Draw", "cholesky", "log_joint", "normal"]

@@ -30,9 +30,11 @@ class Draw:
     ----------
     key : JAX key or int
         Typed or raw, of two words (h, l), ``threefry2x32``: the key ``h * 2**32 + l``. Under ``vmap`` with a key for
-        each element, the kernel runs once for each of them.
+        each element, the kernel runs once for each of them. An int is no argument of ``jit``: there, give
+        ``jax.random.key(7)``, which is key 7.
     index : int array
-        Event b takes stream ``index[b]``, which is >= 0; its batch dims are the shape.
+        Event b takes stream ``index[b]``, which is >= 0 (of a traced one that is less, ``2**64`` more); its batch dims
+        are the shape.
     """
 
     key: Any
@@ -53,19 +55,21 @@ def key_words(name: str, key: Any) -> Any:
         key = jax.random.key_data(key)
     if getattr(key, "dtype", None) != np.uint32 or key.shape != (2,):
         came = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else type(key).__name__
-        raise TypeError(f"{name} must be one JAX key of two words (threefry2x32), got {came}")
+        traced = "; where an int is traced, give jax.random.key(it)" if getattr(key, "shape", None) == () else ""
+        raise TypeError(f"{name} must be one JAX key of two words (threefry2x32), got {came}{traced}")
     return jnp.asarray(key)
 
 
 def _stream_words(name: str, index: Any) -> Any:
     """Numbers of streams as pairs of words, the low one first."""
-    if not isinstance(index, jax.Array):
-        numbers = _check.as_index(name, index)
+    if not isinstance(index, jax.core.Tracer):
+        numbers = _check.as_index(name, np.asarray(index) if isinstance(index, jax.Array) else index)
         return jnp.asarray(np.stack([numbers & 0xFFFFFFFF, numbers >> np.uint64(32)], -1).astype(np.uint32))
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, got {index.dtype}")
     if index.dtype.itemsize < 8:
-        return jnp.stack([index.astype(np.uint32), jnp.zeros(index.shape, np.uint32)], -1)
+        high = jnp.where(index < 0, np.uint32(0xFFFFFFFF), np.uint32(0))  # as of the same number in int64
+        return jnp.stack([index.astype(np.uint32), high], -1)
     return jnp.stack([index.astype(np.uint32), (index >> 32).astype(np.uint32)], -1)
 
 

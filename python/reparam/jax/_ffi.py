@@ -13,15 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _core, _xla
-from .._backends import native
+from .._backends import cuda, native
 from .._op import Pass
 from .._settings import tell_num_threads
 from .._signature import Operand
-
-try:
-    from .. import _cuda
-except ImportError:  # a build without nvcc
-    _cuda = None  # type: ignore[assignment]
 
 _TARGET = "reparam"
 
@@ -36,8 +31,9 @@ class Drawn(NamedTuple):
 def _register() -> None:
     isa = os.environ.get("REPARAM_ISA") or native.default_isa()
     jax.ffi.register_ffi_target(_TARGET, _xla.use_core(_core.kernels, isa), platform="cpu")
-    if _cuda is not None:
-        jax.ffi.register_ffi_target(_TARGET, _xla.use_cuda(_cuda.kernels), platform="CUDA")
+    gpu = cuda.compiled()  # where there is none `reparam info` says why
+    if gpu is not None:
+        jax.ffi.register_ffi_target(_TARGET, _xla.use_cuda(gpu.kernels), platform="CUDA")
     tell_num_threads(_xla.set_num_threads)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,6 +35,8 @@ def log_joint(fn: Callable[..., Any], *data: Any) -> Callable[[Any], Any]:
     ------
     TypeError
         When it is called: float64 without JAX's x64, or an ``fn`` whose result is no scalar of z's dtype.
+    ValueError
+        When it is called: an ``fn`` whose result does not depend on z.
 
     Examples
     --------
@@ -51,6 +54,9 @@ def log_joint(fn: Callable[..., Any], *data: Any) -> Callable[[Any], Any]:
         for _ in range(value.ndim - 2):
             mapped = jax.vmap(mapped)
         over_draws = jax.vmap(mapped, in_axes=(0, *(None for _ in data)))
+        traced = jax.make_jaxpr(lambda z: over_draws(z, *data))(value)
+        if traced.out_avals[0].dtype == value.dtype and not _depends(traced.jaxpr):
+            raise ValueError("log_joint: what fn returns must depend on z by differentiable operations")
         return jax.vjp(lambda z: over_draws(z, *data), value)
 
     backward = jax.jit(lambda pull, weights: pull(weights)[0])
@@ -73,3 +79,13 @@ def log_joint(fn: Callable[..., Any], *data: Any) -> Callable[[Any], Any]:
         return np.asarray(log_prob), pullback
 
     return call
+
+
+def _depends(jaxpr: Any) -> bool:
+    """Whether a result can have a gradient in the one argument; closed calls count by what goes in."""
+    reached = set(jaxpr.invars)
+    for equation in jaxpr.eqns:
+        given = any(not isinstance(x, jax.extend.core.Literal) and x in reached for x in equation.invars)
+        if given and equation.primitive.name != "stop_gradient":
+            reached.update(equation.outvars)
+    return any(not isinstance(x, jax.extend.core.Literal) and x in reached for x in jaxpr.outvars)

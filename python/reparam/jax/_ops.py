@@ -37,6 +37,18 @@ def _differentiable(call: Call, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(run(call.p, call.numbers, dict(call.sizes), operands, call.dtype))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _once(call: Call, wanted: tuple[bool, ...] | None, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A pass that nobody can differentiate."""
+    return tuple(run(call.p, call.numbers, dict(call.sizes), operands, call.dtype, wanted))
+
+
+@_once.defjvp
+def _no_derivative(call: Call, _wanted: Any, _primals: Any, _tangents: Any) -> Any:
+    which = "second derivative" if call.p.reverse else "derivative"
+    raise NotImplementedError(f"{call.p.op.name} has no {which}")
+
+
 def _forward(call: Call, operands: tuple[Any, ...]) -> Any:
     """Outputs, and what the reverse pass takes.
 
@@ -54,7 +66,7 @@ def _reverse(call: Call, kept: tuple[Any, ...], cotangents: tuple[Any, ...]) -> 
     assert p is not None
     given = [None if isinstance(ct, SymbolicZero) else ct for ct in _real(call.p, cotangents)]
     asked = [traced and not isinstance(x, Drawn) for x, traced in zip(kept, call.traced, strict=True)]
-    return (tuple(run(p, call.numbers, dict(call.sizes), [*kept, *given], call.dtype, asked)),)
+    return (_once(call._replace(p=p), tuple(asked), (*kept, *given)),)
 
 
 def _real(p: Pass, outputs: Any) -> tuple[Any, ...]:
@@ -69,7 +81,8 @@ def _apply(call: Call, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     if call.p.op.vjp is not None:
         found: tuple[Any, ...] = _differentiable(call, operands)
         return found
-    return tuple(run(call.p, call.numbers, dict(call.sizes), operands, call.dtype))
+    made: tuple[Any, ...] = _once(call, None, operands)
+    return made
 
 
 _compiled = jax.jit(_apply, static_argnums=0, inline=True)
@@ -115,9 +128,9 @@ def _operands(name: str, p: Pass, args: tuple[Any, ...]) -> tuple[tuple[Any, ...
     return varying(operands, operands), dtype
 
 
-def function_of(op: Op) -> Callable[..., Any]:
-    """The function that users call."""
-    name = f"reparam.jax.{op.name}"
+def function_of(op: Op, name: str | None = None) -> Callable[..., Any]:
+    """The function that users call, under a name of its own or the op's."""
+    name = name or op.name
 
     def call(*args: Any, **keywords: Any) -> Any:
         p = op.forward_pass
