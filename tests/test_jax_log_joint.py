@@ -107,7 +107,22 @@ def test_errors(problem):
         rp.elbo(q, log_joint(lambda z: 1), key=1)
 
 
-@pytest.mark.parametrize("fn", [lambda z: 0.0, lambda z: jax.lax.stop_gradient(-z @ z)])
+STOPPED = jax.jit(lambda z: jax.lax.stop_gradient(-z @ z))
+
+
+@pytest.mark.parametrize("fn", [lambda z: 0.0, lambda z: jax.lax.stop_gradient(-z @ z), STOPPED, jax.remat(STOPPED)])
 def test_a_density_depends_on_z(fn):
     with pytest.raises(ValueError, match="what fn returns must depend on z by differentiable operations"):
+        log_joint(fn)(np.zeros((2, 3, D), "f4"))
+
+
+@pytest.mark.parametrize("fn", [lambda z: -z @ z, jax.jit(lambda z: -z @ z), jax.remat(lambda z: -jnp.exp(z).sum())])
+def test_what_depends_on_z_through_calls_is_taken(fn):
+    _, pullback = log_joint(fn)(np.ones((2, 3, D), "f4"))
+    assert (pullback(np.ones((2, 3), "f4")) < 0).all()
+
+
+@pytest.mark.parametrize(("fn", "count"), [(lambda z: None, 0), (lambda z: (z[0], z[1]), 2)])
+def test_a_density_is_one_array(fn, count):
+    with pytest.raises(TypeError, match=f"fn must return one scalar for each z, got {count} arrays"):
         log_joint(fn)(np.zeros((2, 3, D), "f4"))

@@ -55,7 +55,9 @@ def log_joint(fn: Callable[..., Any], *data: Any) -> Callable[[Any], Any]:
             mapped = jax.vmap(mapped)
         over_draws = jax.vmap(mapped, in_axes=(0, *(None for _ in data)))
         traced = jax.make_jaxpr(lambda z: over_draws(z, *data))(value)
-        if traced.out_avals[0].dtype == value.dtype and not _depends(traced.jaxpr):
+        if len(traced.out_avals) != 1:
+            raise TypeError(f"log_joint: fn must return one scalar for each z, got {len(traced.out_avals)} arrays")
+        if traced.out_avals[0].dtype == value.dtype and not any(_depends(traced.jaxpr, [True])):
             raise ValueError("log_joint: what fn returns must depend on z by differentiable operations")
         return jax.vjp(lambda z: over_draws(z, *data), value)
 
@@ -81,11 +83,21 @@ def log_joint(fn: Callable[..., Any], *data: Any) -> Callable[[Any], Any]:
     return call
 
 
-def _depends(jaxpr: Any) -> bool:
-    """Whether a result can have a gradient in the one argument; closed calls count by what goes in."""
-    reached = set(jaxpr.invars)
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call"}
+
+
+def _depends(jaxpr: Any, given: list[bool]) -> list[bool]:
+    """Which results can have a gradient in the arguments that are ``given``."""
+    reached = {x for x, is_given in zip(jaxpr.invars, given, strict=True) if is_given}
+
+    def is_reached(x: Any) -> bool:
+        return not isinstance(x, jax.extend.core.Literal) and x in reached
+
     for equation in jaxpr.eqns:
-        given = any(not isinstance(x, jax.extend.core.Literal) and x in reached for x in equation.invars)
-        if given and equation.primitive.name != "stop_gradient":
-            reached.update(equation.outvars)
-    return any(not isinstance(x, jax.extend.core.Literal) and x in reached for x in jaxpr.outvars)
+        marks = [is_reached(x) for x in equation.invars]
+        name, inner = equation.primitive.name, equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        found = [any(marks) and name != "stop_gradient"] * len(equation.outvars)
+        if name in _CALLS and inner is not None:
+            found = _depends(getattr(inner, "jaxpr", inner), marks)
+        reached.update(x for x, is_found in zip(equation.outvars, found, strict=True) if is_found)
+    return [is_reached(x) for x in jaxpr.outvars]

@@ -74,7 +74,7 @@ class MultivariateNormal(dist.MultivariateNormal):
         """Log density at ``value``, whose batch dims broadcast with those of the distribution."""
         if not is_ours(value, self.loc, self.scale_tril):
             return super().log_prob(value)
-        if jnp.shape(value)[-1:] not in ((1,), self.event_shape):
+        if jnp.shape(value)[-1:] not in ((), (1,), self.event_shape):
             raise ValueError(
                 f"log_prob: value must have shape (..., d) with d = {self.event_shape[0]}, got {jnp.shape(value)}"
             )
