@@ -127,7 +127,7 @@ def test_what_a_build_lacks_is_named(monkeypatch, nvcc, built):
 
 
 def test_kernels_that_do_not_answer_are_given_up(monkeypatch, capsys):
-    monkeypatch.setattr(gpu_build, "STARTING", 0.01)
+    monkeypatch.setattr(gpu_build, "STARTING", 1e-6)  # over before anything can answer
     assert gpu_build.kernels() == ""
     assert capsys.readouterr().err == "not done after 0 s\n"
     assert gpu_build.finished([sys.executable, "-c", "print(1); exit(3)"], 60, {}) == ("1\n", "", "status 3")

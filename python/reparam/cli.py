@@ -27,6 +27,7 @@ from ._settings import current_backend, get_num_threads
 
 __all__ = ["main", "show_config"]
 
+SETTINGS = ("REPARAM_BACKEND", "REPARAM_ISA", "REPARAM_NUM_THREADS")
 OPTIONAL = ("scikit-learn", "matplotlib", "tqdm")
 #: What the demo's summary says of where it ran: nothing that names a folder or a host.
 ABOUT = ("reparam", "python", "numpy", "extras", "platform", "compiler", "backend", "threads")
@@ -108,7 +109,7 @@ def collect() -> dict[str, Any]:
         "gpu": cuda.describe(),
         "ops": {op.name: op.signature for op in rp.OPS.values()},
         "extras": {name: _version_of(name) for name in OPTIONAL},
-        "environment": {name: value for name, value in os.environ.items() if name.startswith("REPARAM_")},
+        "environment": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
 
 
