@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Threads and processes of torch: its number of threads, workers that are forked, processes that are spawned."""
 
+import subprocess
 import sys
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -81,46 +81,63 @@ def test_threads_of_the_caller_may_call_at_once():
         assert_same(made, wanted)
 
 
-class Densities(torch.utils.data.Dataset):
-    """Item k is worked out in a worker."""
+# A program of its own: this process may hold the threads of other frameworks, which no fork survives.
+PROGRAM = """
+import sys
+import numpy as np
+import torch
+import reparam.torch as rt
+from reparam._settings import get_num_threads
 
+def density_and_gradients(seed):
+    rng = np.random.default_rng(seed)
+    factor = np.tril(0.1 * rng.standard_normal((20000, 8, 8))) + np.eye(8)
+    given = [torch.from_numpy(x).requires_grad_() for x in (*rng.standard_normal((2, 20000, 8)), factor)]
+    made = rt.normal_tril_log_prob(*given)
+    return [x.detach().numpy() for x in (made, *torch.autograd.grad(made.sum(), given))]
+
+def same(made, expected):
+    return all((x.view("u8") == y.view("u8")).all() for x, y in zip(made, expected, strict=True))
+
+class Densities(torch.utils.data.Dataset):
     def __len__(self):
         return 4
-
     def __getitem__(self, k):
-        made = density_and_gradients(k)
-        return [*made, torch.tensor(get_num_threads())]
+        return [torch.from_numpy(x) for x in density_and_gradients(k)], get_num_threads()
 
+def run(queue):
+    queue.put(density_and_gradients(7))
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_of_a_loader_after_use_in_the_parent(method):
-    expected = [density_and_gradients(k) for k in range(4)]  # the pool of threads is there
-    loader = torch.utils.data.DataLoader(
-        Densities(), batch_size=None, num_workers=2, multiprocessing_context=method, timeout=120
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # of fork
-        found = list(loader)
-    for made, wanted in zip(found, expected, strict=True):
-        assert_same(made[:-1], wanted)
-        assert made[-1] == 1  # torch gives a worker one thread
-
-
-def run_in_a_process(queue):
-    queue.put([x.numpy() for x in density_and_gradients(7)])
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_a_process_after_use_in_the_parent(method):
-    expected = density_and_gradients(7)
+def in_a_process(method):
     context = torch.multiprocessing.get_context(method)
     queue = context.SimpleQueue()
-    process = context.Process(target=run_in_a_process, args=(queue,))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        process.start()
+    process = context.Process(target=run, args=(queue,))
+    process.start()
     made = queue.get()
     process.join()
     assert process.exitcode == 0
-    support.same_bits(made, [x.numpy() for x in expected])
+    assert same(made, density_and_gradients(7))
+
+def in_workers_of_a_loader(method):
+    loader = torch.utils.data.DataLoader(
+        Densities(), batch_size=None, num_workers=2, multiprocessing_context=method, timeout=120
+    )
+    for k, (made, threads) in enumerate(loader):
+        assert same([x.numpy() for x in made], density_and_gradients(k))
+        assert threads == 1  # torch gives a worker one thread
+
+if __name__ == "__main__":
+    density_and_gradients(0)  # the pool of threads is there
+    globals()[sys.argv[1]](sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("how", ["in_a_process", "in_workers_of_a_loader"])
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_processes_after_use_in_the_parent(how, method, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, program, how, method]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
