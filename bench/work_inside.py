@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import in_place, rivals, work_density
-from .formulas import log_prob_and_gradient
+from . import rivals, work_density
 from .row import NO_LIMIT, Contestant, Row, Target, batch_for, covariances, items, lower_bytes
-from .work_density import NAMED_BOTH, own_inputs, own_reference_both
+from .work_density import NAMED_BOTH, by_hand, own_inputs, own_reference_both
 
 FEW = (8, 4)  # events and dim of a call that is all overhead
 
@@ -65,11 +64,7 @@ def density(framework: str, d: int, batch: int, limit: int) -> Row:
     named, batch = batch, min(batch, limit)
     small = (named, d) == FEW
     in_torch = framework == "torch"
-    by_hand = Contestant(
-        "torch" if in_torch else "jax",
-        "by hand",
-        in_place.in_torch(in_place.log_prob_and_gradient) if in_torch else rivals.jax_calls(log_prob_and_gradient),
-    )
+    experts = [who for who in by_hand("log_prob_and_gradient", numpy_too=False) if who.library == framework]
     library, expert = ("torch", "torch by hand") if in_torch else ("numpyro", "jax by hand")
     return Row(
         op=f"log_prob+vjp-in-{framework}",
@@ -78,7 +73,7 @@ def density(framework: str, d: int, batch: int, limit: int) -> Row:
         regime="-",
         batch=batch,
         make=own_inputs(batch, d, "float32"),
-        contestants=(*(IN_TORCH if in_torch else IN_JAX), *(() if small else (by_hand,))),
+        contestants=(*(IN_TORCH if in_torch else IN_JAX), *(() if small else experts)),
         flops=batch * 3 * d * d,
         bytes=batch * ((4 * d + 1 + d * d) * items("float32") + lower_bytes(d, "float32")),
         roof="fma",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ._signature import Operand, parse_signature
 
-__all__ = ["OPS", "Op", "Pass", "op", "real_positive", "select"]
+__all__ = ["OPS", "Op", "Pass", "op", "real_positive", "select", "without_out"]
 
 Array = NDArray[Any]
 Body = Callable[..., None]
@@ -168,6 +168,7 @@ class Op:
 
 
 _PACKED_DOC = "packed : bool\n    Whether lower factors and their cotangents are (..., d (d + 1) / 2), row after row."
+_OUT_DOC = "out : array or tuple of arrays, optional\n    Where to write the results."
 _RAISES_DOC = "Raises\n------\nTypeError, ValueError\n    Naming the argument, what came and what was expected."
 
 
@@ -175,9 +176,16 @@ def forward_doc(p: Pass, text: str) -> str:
     """The text of the definition, and what all ops share."""
     head, notes, rest = inspect.cleandoc(text).partition("\n\nNotes\n-----")
     shared = [_PACKED_DOC] if p.packed else []
-    shared += ["out : array or tuple of arrays, optional\n    Where to write the results."] if p.outputs else []
+    shared += [_OUT_DOC] if p.outputs else []
     others = "\n".join(["\n\nOther Parameters", "-" * 16, *shared]) if shared else ""
     return f"{head}{others}\n\n{_RAISES_DOC}{notes}{rest}\n"
+
+
+def without_out(op: Op) -> tuple[str, inspect.Signature]:
+    """Text and signature of an op for the functions of a framework, which take no ``out``."""
+    text = (op.__doc__ or "").replace(f"\n\nOther Parameters\n{'-' * 16}\n{_OUT_DOC}", "").replace(f"\n{_OUT_DOC}", "")
+    shown = [x for x in op.__signature__.parameters.values() if x.name != "out"]
+    return text, op.__signature__.replace(parameters=shown)
 
 
 def reverse_doc(p: Pass) -> str:

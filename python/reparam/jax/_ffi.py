@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _check, _core, _xla
 from .._backends import cuda, native
+from .._dispatch import batches_of_results
 from .._op import Pass
 from .._settings import tell_num_threads
 from .._signature import Operand
@@ -94,13 +95,10 @@ def run(
         else:
             array = jnp.zeros(operand.event_shape(extents), dtype) if x is None else x
         args.append(array.reshape((1,) * (rank - len(batch)) + array.shape))
-    own = p.reverse and p.op.vjp_from == "inputs"  # a cotangent has its input's batch dims
-    real_inputs = [k for k, o in enumerate(p.op.inputs) if o.item == "real"]
     mask, forms, ends = 0, [], []
-    for k, operand in enumerate(p.outputs):
+    for k, (operand, batch) in enumerate(zip(p.outputs, batches_of_results(p, batches, batch_shape), strict=True)):
         if wanted is not None and not wanted[k]:
             continue
-        batch = batches[real_inputs[k]] if own else batch_shape
         end = batch + operand.event_shape(extents)
         item = dtype if operand.item == "real" else operand.item
         forms.append(jax.ShapeDtypeStruct((1,) * (rank - len(batch)) + end, item))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from .. import _check
-from .._op import Op, Pass
+from .._op import Op, Pass, without_out
 from .._operands import code_attributes, split_keywords
 from ._draw import Draw, words_of
 from ._ffi import Drawn, run, varying
@@ -153,15 +152,5 @@ def function_of(op: Op, name: str | None = None) -> Callable[..., Any]:
 
     call.__name__ = call.__qualname__ = op.name
     call.__module__ = "reparam.jax"
-    taken = [x for x in op.__signature__.parameters.values() if x.name != "out"]
-    call.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
-    call.__doc__ = _doc(op)
+    call.__doc__, call.__signature__ = without_out(op)  # type: ignore[attr-defined]
     return call
-
-
-_OUT = "out : array or tuple of arrays, optional\n    Where to write the results."
-
-
-def _doc(op: Op) -> str:
-    """The text of the op, without the ``out`` that is not for JAX."""
-    return (op.__doc__ or "").replace(f"\n\nOther Parameters\n{'-' * 16}\n{_OUT}", "").replace(f"\n{_OUT}", "")

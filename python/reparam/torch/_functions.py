@@ -11,7 +11,7 @@ import torch
 from torch.autograd import forward_ad
 
 from .._check import is_weak
-from .._op import OPS, Op
+from .._op import OPS, Op, without_out
 from .._operands import Draw as DrawOfArrays
 from ..ops import cholesky
 from ._draw import Draw, as_constant, as_pair
@@ -60,26 +60,20 @@ def _make(op: Op) -> Callable[..., Any]:
     call.__code__ = call.__code__.replace(co_name=op.name)  # one for each op: Dynamo counts recompilations by it
     call.__name__ = call.__qualname__ = op.name
     call.__module__ = "reparam.torch"
-    call.__doc__ = _doc(op)
-    signature = op.__signature__
-    shown = [x for x in signature.parameters.values() if x.name != "out"]
-    call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    text, call.__signature__ = without_out(op)  # type: ignore[attr-defined]
+    call.__doc__ = _of_tensors(text)
     return call
 
 
-_OUT = "\nout : array or tuple of arrays, optional\n    Where to write the results."
 _NOT_HERE = [
-    (f"\n\nOther Parameters\n{'-' * 16}{_OUT}", ""),
-    (_OUT, ""),
     (" Its vjp takes the factor in place of ``a``:\n    ``cholesky.vjp(scale_tril, ct_scale_tril)``.", ""),
     ("\nNotPositiveDefiniteError\n    With", "\ntorch.linalg.LinAlgError\n    Whose ``__cause__`` has"),
     (" With ``out``, it then holds NaN for those.", ""),
 ]
 
 
-def _doc(op: Op) -> str:
-    """The text of the op, as it is of tensors."""
-    text = op.__doc__ or ""
+def _of_tensors(text: str) -> str:
+    """The text of an op, as it is of tensors."""
     for told, instead in _NOT_HERE:
         text = text.replace(told, instead)
     return re.sub(r"\barray", "tensor", text)

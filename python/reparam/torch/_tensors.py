@@ -15,7 +15,7 @@ from .._operands import Draw as DrawOfArrays
 from .._signature import Operand
 from ._draw import Draw
 
-__all__ = ["is_dual", "is_foreign", "refuse_fields", "refuse_operands", "widened"]
+__all__ = ["HALVES", "is_dual", "is_foreign", "refuse_fields", "refuse_operands", "widened"]
 
 FLOATS = {torch.float32, torch.float64}
 HALVES = {torch.float16, torch.bfloat16}
@@ -60,12 +60,17 @@ def refuse_fields(owner: str, fields: dict[str, Any]) -> None:
         if dtype not in FLOATS:
             raise TypeError(f"{owner}: {name} must be torch.float32 or torch.float64, got {dtype}")
         found.append((name, dtype, x.device))
-    for other in found[1:]:
-        _check.same_dtype(owner, found[0][:2], other[:2])
-        if other[2] != found[0][2]:
-            raise TypeError(
-                f"{owner}: {found[0][0]} is on {found[0][2]} and {other[0]} on {other[2]}; they must be on one device"
-            )
+    for name, dtype, device in found[1:]:
+        _check.same_dtype(owner, found[0][:2], (name, dtype))
+        _same_device(owner, found[0][::2], (name, device))
+
+
+def _same_device(owner: str, first: tuple[str, Any], other: tuple[str, Any]) -> None:
+    """Both are pairs of a name and a device."""
+    if other[1] != first[1]:
+        raise TypeError(
+            f"{owner}: {first[0]} is on {first[1]} and {other[0]} on {other[1]}; they must be on one device"
+        )
 
 
 def refuse_operands(p: Pass, args: Sequence[Any]) -> None:
@@ -94,11 +99,7 @@ def refuse_operands(p: Pass, args: Sequence[Any]) -> None:
     for other in reals[1:]:
         _check.same_dtype(p.name, reals[0], other)
     for operand, x in tensors[1:]:
-        first, device = tensors[0][0].name, tensors[0][1].device
-        if x.device != device:
-            raise TypeError(
-                f"{p.name}: {first} is on {device} and {operand.name} on {x.device}; they must be on one device"
-            )
+        _same_device(p.name, (tensors[0][0].name, tensors[0][1].device), (operand.name, x.device))
 
 
 def _wanted(operand: Operand) -> str:

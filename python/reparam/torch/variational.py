@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from .._check import as_choice, as_int
+from ._tensors import HALVES
 from .encoded_normal import COVARIANCE_TYPES, EncodedNormal, length_of_vector
 
 __all__ = ["VariationalGaussian"]
-
-HALVES = (torch.float16, torch.bfloat16)
 
 
 class VariationalGaussian(torch.nn.Module):
