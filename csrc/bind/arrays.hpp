@@ -34,6 +34,20 @@ inline int64_t event_size(const OperandSpec& spec, bool packed, const int64_t* e
   return spec.kind == Kind::rows && dim == 1 ? extent[spec.symbol[1]] : n;
 }
 
+// Takes up the batch dims of an operand, lined up on the right with those of the call; false where they do not fit.
+inline bool broadcast_batch(Call& call, const int64_t* sizes, int rank) {
+  for (; call.rank < rank; ++call.rank) {  // a new leading dim
+    for (int k = call.rank; k > 0; --k) call.shape[k] = call.shape[k - 1];
+    call.shape[0] = 1;
+  }
+  for (int k = 0; k < rank; ++k) {
+    int64_t& n = call.shape[call.rank - rank + k];
+    if (n == 1) n = sizes[k];
+    if (sizes[k] != 1 && sizes[k] != n) return false;
+  }
+  return true;
+}
+
 // In elements. NumPy leaves what it likes in the stride of a dim that is never walked.
 inline int64_t stride_of(const py::array& array, int dim, int64_t item, bool writes) {
   if (array.shape(dim) <= 1) return 0;

@@ -77,16 +77,7 @@ class Direct {
       if (n < 0) n = array.shape(batch + k);
       if (n != array.shape(batch + k)) return false;
     }
-    for (; call.rank < batch; ++call.rank) {  // a new leading dim
-      for (int k = call.rank; k > 0; --k) call.shape[k] = call.shape[k - 1];
-      call.shape[0] = 1;
-    }
-    for (int k = 0; k < batch; ++k) {
-      int64_t& n = call.shape[call.rank - batch + k];
-      if (n == 1) n = array.shape(k);
-      if (array.shape(k) != 1 && array.shape(k) != n) return false;
-    }
-    return true;
+    return broadcast_batch(call, array.shape(), batch);
   }
 
   // Whether an operand that is updated has the shape of the whole batch and shares memory with no other.

@@ -137,17 +137,7 @@ class XlaCall {
     return {dims.begin(), rank};
   }
 
-  void broadcast(Dims batch) {
-    for (; call.rank < batch.rank; ++call.rank) {  // a new leading dim
-      for (int k = call.rank; k > 0; --k) call.shape[k] = call.shape[k - 1];
-      call.shape[0] = 1;
-    }
-    for (int k = 0; k < batch.rank; ++k) {
-      int64_t& n = call.shape[call.rank - batch.rank + k];
-      if (n == 1) n = batch.size[k];
-      require(batch.size[k] == 1 || batch.size[k] == n, "batch dims do not broadcast");
-    }
-  }
+  void broadcast(Dims batch) { require(broadcast_batch(call, batch.size, batch.rank), "batch dims do not broadcast"); }
 
   void set_extent(int symbol, int64_t n) {
     int64_t& known = call.extent[symbol];

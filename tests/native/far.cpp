@@ -264,14 +264,9 @@ int main(int argc, char** argv) {
   check_triangles();
   check_launches();
   Threads threads;
-  int driven = 0;
-  for (const Compiled& op : compiled_ops())
-    for (const bool vjp : {false, true})
-      for (const bool is_double : {false, true}) {
-        if (!op.cpu || !op.gpu || !op.gpu->run[vjp][is_double]) continue;
-        run_far_arrays(threads, op, vjp, is_double);
-        run_last_events(threads, op, vjp, is_double);
-        ++driven;
-      }
+  const int driven = for_each_pass([&](const Compiled& op, bool vjp, bool is_double) {
+    run_far_arrays(threads, op, vjp, is_double);
+    run_last_events(threads, op, vjp, is_double);
+  });
   std::printf("%d passes hold past 2^31 elements\n", driven);
 }

@@ -111,13 +111,7 @@ int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   Warp::forgets_to_wait = mode == "race";
   Threads threads;
-  int driven = 0;
-  for (const Compiled& op : compiled_ops())
-    for (const bool vjp : {false, true})
-      for (const bool is_double : {false, true}) {
-        if (!op.cpu || !op.gpu || !op.gpu->run[vjp][is_double]) continue;
-        run_op(threads, op, vjp, is_double, mode == "full");
-        ++driven;
-      }
+  const int driven = for_each_pass(
+      [&](const Compiled& op, bool vjp, bool is_double) { run_op(threads, op, vjp, is_double, mode == "full"); });
   std::printf("%d passes give what the CPU gives\n", driven);
 }
